@@ -1,0 +1,30 @@
+"""Background tasks for FastAPI: now, after the route, after the response; on Trio and asyncio."""
+
+from ._config import TaskConfig, TaskErrorHandler
+from ._fastapi import Tasks, add_tasks, get_tasks
+from ._request import RequestTasks
+from ._runner import TaskRunner
+from ._scheduler import TaskScheduler
+from ._task import Task, TaskState
+from .errors import FastAPITasksError, FastAPITasksUninitializedAppError, TasksClosedError
+
+__all__ = (
+    "FastAPITasksError",
+    "FastAPITasksUninitializedAppError",
+    "RequestTasks",
+    "Task",
+    "TaskConfig",
+    "TaskErrorHandler",
+    "TaskRunner",
+    "TaskScheduler",
+    "TaskState",
+    "Tasks",
+    "TasksClosedError",
+    "add_tasks",
+    "get_tasks",
+)
+
+for _name in __all__:
+    if isinstance(_object := globals()[_name], type) and _object.__module__.startswith(__name__):
+        _object.__module__ = __name__
+del _name, _object

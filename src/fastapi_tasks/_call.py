@@ -1,0 +1,91 @@
+"""Running one task: the call, how it ended, its error handler. Nothing gets out of here (G12)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class, to_thread
+
+from ._task import Task, TaskState, is_async
+
+logger = logging.getLogger("fastapi_tasks")
+
+
+async def run(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope) -> None:
+    """Run a task and its error handler to their end; raise nothing but `KeyboardInterrupt`.
+
+    `scope` is the one that the runner cancels the task by: a cancellation from elsewhere is worth
+    a warning.
+    """
+    task._enter(TaskState.RUNNING)
+    try:
+        await call(task.func, task.args, task.kwargs, threads)
+    except BaseException as exc:
+        failure = without_cancellations(exc)
+        task._enter(TaskState.FAILED if failure else TaskState.CANCELLED, failure)
+        _contain(exc, failure, f"task {task.name!r}", scope)
+    else:
+        task._enter(TaskState.SUCCEEDED)
+    if task.config.on_error is not None and isinstance(task.exception, Exception):
+        await _handle_error(task, task.config.on_error, threads, scope)
+
+
+async def _handle_error(
+    task: Task[..., Any],
+    handler: Callable[..., Any],
+    threads: CapacityLimiter,
+    scope: CancelScope,
+) -> None:
+    try:
+        await call(handler, (task, task.exception), {}, threads)
+    except BaseException as exc:
+        what = f"the error handler of task {task.name!r}"
+        _contain(exc, without_cancellations(exc), what, scope)
+
+
+async def call(
+    func: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    threads: CapacityLimiter,
+) -> Any:
+    """Await an async function; run any other callable in a worker thread."""
+    if is_async(func):
+        return await func(*args, **kwargs)
+
+    box: list[Any] = []  # Trio refuses a coroutine as what a thread returns, so carry it out in this
+
+    def call_in_thread() -> None:
+        box.append(func(*args, **kwargs))
+
+    await to_thread.run_sync(call_in_thread, limiter=threads)
+    result = box.pop()
+    return await result if isinstance(result, Coroutine) else result
+
+
+def without_cancellations(exc: BaseException) -> BaseException | None:
+    """What of an exception is a failure; `None` if it is nothing but cancellation (G14).
+
+    The same clean-up error of a cancelled task arrives alone on asyncio and in a group with the
+    cancellation on Trio, so groups are taken apart.
+    """
+    cancelled = get_cancelled_exc_class()
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.split(cancelled)[1]
+    return None if isinstance(exc, cancelled) else exc
+
+
+def _contain(
+    exc: BaseException, failure: BaseException | None, what: str, scope: CancelScope
+) -> None:
+    """Say in the log what deserves to be said; let `KeyboardInterrupt` pass, and nothing else."""
+    if isinstance(exc, KeyboardInterrupt) or (
+        isinstance(exc, BaseExceptionGroup) and exc.subgroup(KeyboardInterrupt)
+    ):
+        raise exc
+    if failure is not None:
+        logger.error("%s failed", what, exc_info=failure)
+    elif not scope.cancel_called:
+        logger.warning("%s was cancelled, but not by this library: it ended here", what)

@@ -1,0 +1,168 @@
+"""Where the library meets FastAPI: `add_tasks`, and the `Tasks` that it injects.
+
+Two things here lean on FastAPI's and Starlette's insides, for want of a public way:
+
+* `Starlette.build_middleware_stack` (public, called once, at the first message) is replaced, since
+  what it returns is the outermost place an app can be wrapped at. `add_middleware` is not: later
+  middlewares go outside of earlier ones.
+* `_watch_route` pushes a callback onto the exit stack of FastAPI's function scope, which FastAPI
+  keeps in the ASGI scope under a private name.
+
+Tested with FastAPI 0.121 to 0.165.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, WebSocketDisconnect
+from fastapi.requests import HTTPConnection
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ._config import TaskConfig
+from ._lifespan import Lifespan
+from ._request import Exchange, RequestTasks
+from ._runner import TaskRunner
+from .errors import FastAPITasksError, FastAPITasksUninitializedAppError
+
+_EXCHANGE = "fastapi_tasks"  # the key in the ASGI scope
+_FUNCTION_STACK = "fastapi_function_astack"  # FastAPI's
+
+
+def add_tasks(
+    app: FastAPI,
+    *,
+    config: TaskConfig | None = None,
+    grace_period: float = 0,
+    shield_timeout: float | None = None,
+    max_threads: int = 40,
+) -> TaskRunner:
+    """Switch background tasks on for an app; call it once, before the app starts.
+
+    Where it stands among middlewares, routers and lifespans makes no difference. An app that is
+    mounted inside another one uses the outer app's runner, since servers do not run the lifespans
+    of mounted apps.
+
+    Args:
+        config: the default options of all tasks.
+        grace_period: seconds that tasks have to finish when the app shuts down, before those that
+            are not shielded are cancelled.
+        shield_timeout: seconds that shielded tasks have after that, before they are cancelled too;
+            `None` waits for them without limit. A function that runs in a thread cannot be
+            cancelled and is always waited for.
+        max_threads: how many sync functions run at a time. They do not take the threads of `def`
+            endpoints.
+
+    Returns:
+        The app's runner, for work that belongs to no request.
+
+    Raises:
+        FastAPITasksError: on a second call for the same app, or after the app has started.
+        TypeError, ValueError: for arguments that make no sense.
+    """
+    if not isinstance(app, FastAPI):
+        raise TypeError(f"add_tasks() takes a FastAPI app, not {type(app).__qualname__}")
+    if hasattr(app.state, _EXCHANGE):
+        raise FastAPITasksError("add_tasks() was called for this app already: call it once")
+    if app.middleware_stack is not None:
+        raise FastAPITasksError("the app has started already: call add_tasks(app) where it is made")
+    runner = TaskRunner(
+        config or TaskConfig(),
+        grace_period=grace_period,
+        shield_timeout=shield_timeout,
+        max_threads=max_threads,
+    )
+    setattr(app.state, _EXCHANGE, runner)
+    lifespan = Lifespan(runner)
+    build = app.build_middleware_stack
+    setattr(app, "build_middleware_stack", lambda: _Outermost(build(), runner, lifespan))
+    return runner
+
+
+class _Outermost(ServerErrorMiddleware):
+    """Starlette's whole middleware stack, with the timing points of requests around it.
+
+    It has the class that Starlette gives the outermost middleware, and the wrapping in `app`,
+    because there OpenTelemetry's instrumentation looks for both: it takes `app` out and puts layers
+    of its own around it. It handles no errors: the one inside does.
+    """
+
+    def __init__(self, stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> None:
+        super().__init__(partial(_serve, stack, runner, lifespan))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+async def _serve(
+    stack: ASGIApp,
+    runner: TaskRunner,
+    lifespan: Lifespan,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    if scope["type"] == "lifespan":
+        await lifespan.run(partial(stack, scope), receive, send)
+    elif _EXCHANGE in scope:  # mounted inside an app with tasks: that one watches the response
+        if runner.running:
+            scope[_EXCHANGE].runner = runner
+        await stack(scope, receive, send)
+    else:
+        exchange = scope[_EXCHANGE] = Exchange(runner, send)
+        try:
+            await stack(scope, receive, exchange.send if scope["type"] == "http" else send)
+        finally:
+            exchange.end()
+
+
+async def get_tasks(connection: HTTPConnection) -> RequestTasks:
+    """The dependency behind `Tasks`: the one `RequestTasks` of a request or WebSocket.
+
+    Raises:
+        FastAPITasksUninitializedAppError: the app has no running runner.
+        FastAPITasksError: there is no route yet (in a middleware), or none of FastAPI's.
+    """
+    exchange: Exchange | None = connection.scope.get(_EXCHANGE)
+    if exchange is None:
+        raise FastAPITasksUninitializedAppError(
+            "this app has no tasks: call add_tasks(app) where the app is made"
+        )
+    tasks = exchange.tasks
+    if tasks is None:
+        tasks, before_response = exchange.begin()
+        if before_response:
+            _watch_route(connection.scope, tasks)
+    return tasks
+
+
+Tasks = Annotated[RequestTasks, Depends(get_tasks)]
+"""What an endpoint or a dependency declares to schedule tasks: `tasks: Tasks`."""
+
+
+def _watch_route(scope: Scope, tasks: RequestTasks) -> None:
+    """Have the tasks told when FastAPI's function scope ends, after all its dependencies.
+
+    Tested with FastAPI 0.121 (the first with function scopes) to 0.165.
+    """
+    stack = scope.get(_FUNCTION_STACK)
+    if not isinstance(stack, AsyncExitStack):
+        raise FastAPITasksError(
+            "Tasks work in endpoints of FastAPI's routes and in their dependencies, and this is "
+            "neither: elsewhere use the runner that add_tasks(app) returned"
+        )
+
+    def route_ended(kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        if error is None or isinstance(error, WebSocketDisconnect):
+            tasks.reach("after_route")
+        else:
+            tasks.route_failed(error)
+
+    # Exit callbacks run last in, first out, and dependencies before this one in a signature have
+    # put theirs there already: so slide ours in under them.
+    earlier = stack.pop_all()
+    stack.push(route_ended)
+    stack.push_async_exit(earlier)

@@ -1,0 +1,48 @@
+"""Items handed to an event loop from any thread, without waiting for it.
+
+AnyIO's own ways into the loop (`from_thread.run_sync`, portals) wait for the loop's answer. From a
+thread that AnyIO did not start, that answer may never come: a loop that ends between the call and
+its execution leaves the caller hanging for ever. So this is the self-pipe trick instead: append,
+write one byte to a socket that the loop watches, go on.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+from anyio import wait_readable
+
+T = TypeVar("T")
+
+
+class Mailbox(Generic[T]):
+    """Made and received from on the event loop's thread; `post()` is for any thread."""
+
+    def __init__(self) -> None:
+        self._items: deque[T] = deque()
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+
+    def post(self, item: T) -> None:
+        """Append `item` and wake the receiver."""
+        self._items.append(item)
+        with suppress(OSError):  # full: a wake-up is under way; closed: there is no receiver
+            self._writer.send(b"\0")
+
+    async def receive(self) -> list[T]:
+        """Wait for items; return them in the order they were posted in."""
+        await wait_readable(self._reader)
+        with suppress(BlockingIOError):
+            while self._reader.recv(4096):
+                pass
+        # Bytes first, items second: what is posted in between is returned now, and its byte wakes
+        # the receiver once more for nothing.
+        return [self._items.popleft() for _ in range(len(self._items))]
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()

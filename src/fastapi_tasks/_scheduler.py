@@ -1,0 +1,87 @@
+"""What has `schedule()` and `task()`: the one way in for every task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar, overload
+
+from ._config import TaskConfig, TaskErrorHandler
+from ._task import Task, Timing, check_callable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TaskScheduler(ABC):
+    """Schedules tasks for one timing point, with one set of options.
+
+    It can be kept, and used any number of times, from any thread.
+    """
+
+    __slots__ = ("_config", "_timing")
+
+    def __init__(self, timing: Timing, config: TaskConfig) -> None:
+        self._timing: Timing = timing
+        self._config = config
+
+    @abstractmethod
+    def _submit(self, task: Task[..., Any]) -> None:
+        """Hand a new task over to the runner."""
+
+    @overload
+    def schedule(
+        self, func: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, T]: ...
+
+    @overload
+    def schedule(
+        self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[P, T]: ...
+
+    def schedule(self, func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[..., Any]:
+        """Hand over one call of `func`, to run later in a copy of the current context.
+
+        An async function runs on the event loop, any other callable in a worker thread. What it
+        raises is logged and harms nothing else. `schedule()` itself does not wait.
+
+        While the app shuts down, a task that is not shielded does not run any more: it comes back
+        `CANCELLED`, and a log line says so.
+
+        Raises:
+            TypeError: `func` is not callable (a coroutine object, say), or a generator function.
+            FastAPITasksUninitializedAppError: the app's lifespan has not been run.
+            TasksClosedError: the app has shut down.
+        """
+        check_callable(func)
+        task: Task[..., Any] = Task(func, args, kwargs, self._config, self._timing)
+        self._submit(task)
+        return task
+
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        shield: bool | None = None,
+        on_error: TaskErrorHandler | None = None,
+    ) -> TaskScheduler:
+        """Return a scheduler for the same timing point with these options (see `TaskConfig`).
+
+        Raises:
+            TypeError: for a value of another type.
+        """
+        options = TaskConfig(name=name, shield=shield, on_error=on_error)
+        return DerivedScheduler(self, self._timing, self._config.merge(options))
+
+
+class DerivedScheduler(TaskScheduler):
+    """Another scheduler's, with a timing point or options of its own."""
+
+    __slots__ = ("_origin",)
+
+    def __init__(self, origin: TaskScheduler, timing: Timing, config: TaskConfig) -> None:
+        super().__init__(timing, config)
+        self._origin = origin
+
+    def _submit(self, task: Task[..., Any]) -> None:
+        self._origin._submit(task)
