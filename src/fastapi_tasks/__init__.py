@@ -24,7 +24,6 @@ __all__ = (
     "get_tasks",
 )
 
-for _name in __all__:
-    if isinstance(_object := globals()[_name], type) and _object.__module__.startswith(__name__):
-        _object.__module__ = __name__
-del _name, _object
+for _object in [globals()[name] for name in __all__]:
+    if getattr(_object, "__module__", "").startswith(f"{__name__}."):
+        _object.__module__ = __name__  # where users find it

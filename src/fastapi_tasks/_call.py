@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class, to_thread
@@ -55,14 +56,14 @@ async def call(
     if is_async(func):
         return await func(*args, **kwargs)
 
-    box: list[Any] = []  # Trio refuses a coroutine as what a thread returns, so carry it out in this
+    box: list[Any] = []  # because Trio refuses a coroutine as what a thread returns
 
     def call_in_thread() -> None:
         box.append(func(*args, **kwargs))
 
     await to_thread.run_sync(call_in_thread, limiter=threads)
-    result = box.pop()
-    return await result if isinstance(result, Coroutine) else result
+    result: Any = box.pop()
+    return await result if inspect.iscoroutine(result) else result
 
 
 def without_cancellations(exc: BaseException) -> BaseException | None:
@@ -73,17 +74,24 @@ def without_cancellations(exc: BaseException) -> BaseException | None:
     """
     cancelled = get_cancelled_exc_class()
     if isinstance(exc, BaseExceptionGroup):
-        return exc.split(cancelled)[1]
+        group: BaseExceptionGroup[BaseException] = exc
+        return group.split(cancelled)[1]
     return None if isinstance(exc, cancelled) else exc
+
+
+def is_interrupt(exc: BaseException) -> bool:
+    """Whether it is a `KeyboardInterrupt`, or has one in it."""
+    if isinstance(exc, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = exc
+        return group.subgroup(KeyboardInterrupt) is not None
+    return isinstance(exc, KeyboardInterrupt)
 
 
 def _contain(
     exc: BaseException, failure: BaseException | None, what: str, scope: CancelScope
 ) -> None:
     """Say in the log what deserves to be said; let `KeyboardInterrupt` pass, and nothing else."""
-    if isinstance(exc, KeyboardInterrupt) or (
-        isinstance(exc, BaseExceptionGroup) and exc.subgroup(KeyboardInterrupt)
-    ):
+    if is_interrupt(exc):
         raise exc
     if failure is not None:
         logger.error("%s failed", what, exc_info=failure)

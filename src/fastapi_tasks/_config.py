@@ -34,9 +34,9 @@ class TaskConfig:
     on_error: TaskErrorHandler | None = None
 
     def __post_init__(self) -> None:
-        _check(self.name, "name", "a string", isinstance(self.name, str))
-        _check(self.shield, "shield", "True, False or None", isinstance(self.shield, bool))
-        _check(self.on_error, "on_error", "a function of (task, error)", callable(self.on_error))
+        _check(self.name, "name", "a string", valid=isinstance(self.name, str))
+        _check(self.shield, "shield", "True, False or None", valid=isinstance(self.shield, bool))
+        _check(self.on_error, "on_error", "a function", valid=callable(self.on_error))
 
     @property
     def shielded(self) -> bool:
@@ -49,6 +49,6 @@ class TaskConfig:
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
 
-def _check(value: object, name: str, wanted: str, valid: bool) -> None:
+def _check(value: object, name: str, wanted: str, *, valid: bool) -> None:
     if value is not None and not valid:
         raise TypeError(f"{name} must be {wanted}, not {type(value).__qualname__}")

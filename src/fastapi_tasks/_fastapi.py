@@ -65,6 +65,8 @@ def add_tasks(
     """
     if not isinstance(app, FastAPI):
         raise TypeError(f"add_tasks() takes a FastAPI app, not {type(app).__qualname__}")
+    if not isinstance(config, TaskConfig | None):
+        raise TypeError(f"config must be a TaskConfig, not {type(config).__qualname__}")
     if hasattr(app.state, _EXCHANGE):
         raise FastAPITasksError("add_tasks() was called for this app already: call it once")
     if app.middleware_stack is not None:
@@ -148,14 +150,14 @@ def _watch_route(scope: Scope, tasks: RequestTasks) -> None:
 
     Tested with FastAPI 0.121 (the first with function scopes) to 0.165.
     """
-    stack = scope.get(_FUNCTION_STACK)
-    if not isinstance(stack, AsyncExitStack):
+    stack: AsyncExitStack[bool | None] | None = scope.get(_FUNCTION_STACK)
+    if stack is None:
         raise FastAPITasksError(
             "Tasks work in endpoints of FastAPI's routes and in their dependencies, and this is "
             "neither: elsewhere use the runner that add_tasks(app) returned"
         )
 
-    def route_ended(kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+    def route_ended(_: Any, error: BaseException | None, __: Any) -> None:
         if error is None or isinstance(error, WebSocketDisconnect):
             tasks.reach("after_route")
         else:

@@ -50,7 +50,10 @@ class RequestTasks(TaskScheduler):
         super().__init__("now", runner._config)
         self.runner = runner
         # The timing points still to come, in their order. The runner's lock guards both.
-        self._waiting: dict[Timing, list[Task[..., Any]]] = {"after_route": [], "after_response": []}
+        self._waiting: dict[Timing, list[Task[..., Any]]] = {
+            "after_route": [],
+            "after_response": [],
+        }
         self._queue: deque[Task[..., Any]] = deque()
 
     @property

@@ -98,6 +98,13 @@ class TaskRunner(TaskScheduler):
         max_threads: int,
     ) -> None:
         super().__init__("now", config)
+        _check_seconds("grace_period", grace_period)
+        if shield_timeout is not None:
+            _check_seconds("shield_timeout", shield_timeout)
+        if type(max_threads) is not int or max_threads < 1:
+            raise ValueError(
+                f"max_threads must be a number of threads from 1 up, not {max_threads!r}"
+            )
         self._grace_period = grace_period
         self._shield_timeout = math.inf if shield_timeout is None else shield_timeout
         self._max_threads = max_threads
@@ -281,7 +288,7 @@ class TaskRunner(TaskScheduler):
     async def _wait_for_tasks(self, deadline: float) -> None:
         while self._tasks:
             with CancelScope(deadline=min(deadline, current_time() + REPORT_INTERVAL)):
-                return await self.join()
+                await self.join()
             if current_time() >= deadline:
                 return
             logger.warning("shutdown waits for %s", names(tuple(self._tasks)))
@@ -299,3 +306,8 @@ class TaskRunner(TaskScheduler):
 
 def names(tasks: Iterable[Task[..., Any]]) -> str:
     return ", ".join(repr(task.name) for task in tasks)
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{name} must be a number of seconds from 0 up, not {value!r}")

@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 Timing: TypeAlias = Literal["now", "after_route", "after_response"]
 
+_NO_OPTIONS = TaskConfig()
+
 # Guards the creation of events alone, which is rare and short: one lock serves all tasks.
 _creating_event = RLock()
 
@@ -69,7 +71,7 @@ class Task(Generic[P, T]):
         func: Callable[P, Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        config: TaskConfig = TaskConfig(),
+        config: TaskConfig = _NO_OPTIONS,
         timing: Timing = "now",
     ) -> None:
         self.func = func
@@ -131,7 +133,7 @@ class Task(Generic[P, T]):
 
 
 def function_name(func: Callable[..., Any]) -> str:
-    """The qualified name of a function; of a partial the wrapped one's, of an object its class's."""
+    """The qualified name: of a partial the wrapped function's, of an object its class's."""
     func = _unwrap(func)
     name = getattr(func, "__qualname__", None)
     return name if isinstance(name, str) else type(func).__qualname__
@@ -165,7 +167,7 @@ def check_callable(func: object) -> None:
 
 def _is(predicate: Callable[[Any], bool], func: Callable[..., Any]) -> bool:
     func = _unwrap(func)
-    return predicate(func) or predicate(getattr(type(func), "__call__", None))
+    return predicate(func) or predicate(type(func).__call__)
 
 
 def _unwrap(func: Callable[..., Any]) -> Callable[..., Any]:

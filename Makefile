@@ -1,0 +1,30 @@
+# Everything here installs what it needs into .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint check floors clean
+
+demo: .venv/installed
+	$(BIN)/python -m examples.demo
+
+test: .venv/installed
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: lint test
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv .coverage .*_cache
