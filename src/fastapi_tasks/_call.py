@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class, to_thread
 
@@ -74,15 +74,14 @@ def without_cancellations(exc: BaseException) -> BaseException | None:
     """
     cancelled = get_cancelled_exc_class()
     if isinstance(exc, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = exc
-        return group.split(cancelled)[1]
+        return cast("BaseExceptionGroup[BaseException]", exc).split(cancelled)[1]
     return None if isinstance(exc, cancelled) else exc
 
 
 def is_interrupt(exc: BaseException) -> bool:
     """Whether it is a `KeyboardInterrupt`, or has one in it."""
     if isinstance(exc, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = exc
+        group = cast("BaseExceptionGroup[BaseException]", exc)
         return group.subgroup(KeyboardInterrupt) is not None
     return isinstance(exc, KeyboardInterrupt)
 

@@ -176,7 +176,7 @@ class Exchange:
         if message["type"] == "http.response.start":
             self._responding = True
             self._trailers = message.get("trailers", False)
-            for tasks in self._tasks.values():
+            for tasks in tuple(self._tasks.values()):
                 tasks.reach("after_route")  # which the route's end has done, if the route made this
                 await tasks.all_started()
         await self._send(message)

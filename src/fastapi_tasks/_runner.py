@@ -38,7 +38,6 @@ from anyio import (
     NoEventLoopError,
     create_task_group,
     current_time,
-    move_on_after,
     sleep_forever,
 )
 from anyio.abc import TaskGroup, TaskStatus
@@ -112,8 +111,9 @@ class TaskRunner(TaskScheduler):
         self._phase = _Phase.NEW
         self._tasks: dict[Task[..., Any], Line | None] = {}
         self._idle = Event()  # set when `_tasks` gets empty; replaced by who waits for that
-        self._renew()
-        # These belong to the lifespan that runs, and are there once it has `_opened`.
+        self.stopping = Event()
+        # These belong to one lifespan: `_renew` makes them, `_host` the groups.
+        self._opened: Event
         self._thread: int
         self._threads: CapacityLimiter
         self._mailbox: Mailbox[Task[..., Any]]
@@ -131,11 +131,6 @@ class TaskRunner(TaskScheduler):
             if self._idle.is_set():
                 self._idle = Event()
             await self._idle.wait()
-
-    def _renew(self) -> None:
-        """Make ready for a lifespan."""
-        self.stopping = Event()
-        self._opened = Event()
 
     # Admission and start: from any thread.
 
@@ -218,13 +213,22 @@ class TaskRunner(TaskScheduler):
 
     # The life of the runner: one lifespan.
 
+    def _renew(self) -> None:
+        """Make ready for a lifespan, on its event loop."""
+        self.stopping = Event()
+        self._opened = Event()
+        self._thread = get_ident()
+        self._threads = CapacityLimiter(self._max_threads)
+        self._mailbox = Mailbox()
+
     async def _host(self) -> None:
         """Host the tasks until the drain (or a `KeyboardInterrupt`) has ended them."""
         try:
             with CancelScope(shield=True):
                 async with create_task_group() as self._shielded:
                     await self._shielded.start(self._host_unshielded)
-                    self._open()
+                    self._enter(_Phase.OPEN)
+                    self._opened.set()
                     while True:
                         for task in await self._mailbox.receive():
                             if task.state is TaskState.PENDING:
@@ -237,16 +241,13 @@ class TaskRunner(TaskScheduler):
             task_status.started()
             await sleep_forever()
 
-    def _open(self) -> None:
-        self._thread = get_ident()
-        self._threads = CapacityLimiter(self._max_threads)
-        self._mailbox = Mailbox()
-        self._phase = _Phase.OPEN
-        self._opened.set()
+    def _enter(self, phase: _Phase) -> None:
+        with self._lock:
+            self._phase = phase
 
     def _close(self) -> None:
-        with self._lock:
-            self._phase = _Phase.CLOSED
+        self._enter(_Phase.CLOSED)
+        self._opened.set()
         self._mailbox.close()
         for task in tuple(self._tasks):  # none, but after a KeyboardInterrupt
             self._discard(task)
@@ -258,13 +259,11 @@ class TaskRunner(TaskScheduler):
             if self._phase is _Phase.CLOSED:
                 return
             self.stopping.set()
-            with move_on_after(grace_period):
-                await self.join()
+            await self._wait_for_tasks(current_time() + grace_period)
             self._cut_off()
             deadline = current_time() + self._shield_timeout
             await self._wait_for_tasks(deadline)
-            with self._lock:
-                self._phase = _Phase.CLOSED
+            self._enter(_Phase.CLOSED)
             await self._wait_for_tasks(deadline)  # what was admitted a moment before
             self._give_up()
             await self._wait_for_tasks(math.inf)  # threads
@@ -289,7 +288,7 @@ class TaskRunner(TaskScheduler):
         while self._tasks:
             with CancelScope(deadline=min(deadline, current_time() + REPORT_INTERVAL)):
                 await self.join()
-            if current_time() >= deadline:
+            if not self._tasks or current_time() >= deadline:
                 return
             logger.warning("shutdown waits for %s", names(tuple(self._tasks)))
 

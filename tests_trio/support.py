@@ -1,0 +1,169 @@
+"""The server's side of ASGI, in process, and small tools that the scenarios share."""
+
+import contextvars
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import httpx
+from anyio.lowlevel import checkpoint
+from fastapi import FastAPI
+
+from fastapi_tasks import add_tasks
+
+Message = MutableMapping[str, Any]
+
+user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+
+
+class Server:
+    """Runs an app's lifespan as servers do, and sends it requests."""
+
+    def __init__(self, app: Callable[..., Any], *, state: bool = True) -> None:
+        self.app = app
+        self.scope: Message = {"type": "lifespan", "asgi": {"version": "3.0"}}
+        if state:
+            self.scope["state"] = {}
+        self.sent: list[str] = []  # the types of the app's lifespan messages
+        self.error: BaseException | None = None  # what the lifespan call raised
+        self.answered = anyio.Event()  # startup is complete, or has failed
+        self.ended = anyio.Event()  # the lifespan call has ended
+        self.call = anyio.CancelScope()  # around the lifespan call
+        self._shutdown = anyio.Event()
+        self._received = 0
+
+    async def run(self) -> None:
+        with self.call:
+            try:
+                await self.app(self.scope, self.receive, self.send)
+            except Exception as exc:
+                self.error = exc
+            finally:
+                self.answered.set()
+                self.ended.set()
+
+    async def receive(self) -> Message:
+        self._received += 1
+        if self._received == 1:
+            return {"type": "lifespan.startup"}
+        await self._shutdown.wait()
+        return {"type": "lifespan.shutdown"}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message["type"].removeprefix("lifespan."))
+        self.answered.set()
+
+    async def shutdown(self) -> None:
+        self._shutdown.set()
+        await self.ended.wait()
+
+    @property
+    def client(self) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+    async def get(self, path: str = "/", **options: Any) -> httpx.Response:
+        async with self.client as client:
+            return await client.get(path, **options)
+
+    async def call_raw(
+        self,
+        path: str = "/",
+        *,
+        send: Callable[[Message], Any] | None = None,
+        receive: Callable[[], Any] | None = None,
+        **scope: Any,
+    ) -> list[Message]:
+        """One ASGI call, seen message by message; `send` is called with each before it counts."""
+        messages: list[Message] = []
+
+        async def record(message: Message) -> None:
+            if send is not None:
+                await send(message)
+            messages.append(message)
+
+        requests = [{"type": "http.request", "body": b"", "more_body": False}]
+
+        async def request() -> Message:
+            if not requests:
+                await anyio.sleep_forever()
+            return requests.pop()
+
+        whole = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [],
+            "scheme": "http",
+            "client": ("test", 1),
+            "server": ("test", 80),
+            **scope,
+        }
+        await self.app(whole, receive or request, record)
+        return messages
+
+
+@asynccontextmanager
+async def serving(app: FastAPI, **options: Any) -> AsyncIterator[Server]:
+    """The app, started; it is shut down at the end."""
+    server = Server(app, **options)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.run)
+        await server.answered.wait()
+        try:
+            yield server
+        finally:
+            with anyio.CancelScope(shield=True):
+                await server.shutdown()
+    if server.error is not None:
+        raise server.error
+
+
+def make_app(**options: Any) -> FastAPI:
+    app = FastAPI()
+    app.state.runner = add_tasks(app, **options)
+    return app
+
+
+class Journal(list[str]):
+    """What happened, in order; hands out functions that write into it."""
+
+    def task(self, entry: str, *, sleep: float = 0) -> Callable[[], Any]:
+        async def write() -> None:
+            self.append(entry)
+            await anyio.sleep(sleep)
+
+        return write
+
+    def sync(self, entry: str) -> Callable[[], None]:
+        return lambda: self.append(entry)
+
+    def ends(self, entry: str, *, sleep: float = 1) -> Callable[[], Any]:
+        """A task that writes when it starts, when it ends and when it is cancelled."""
+
+        async def write() -> None:
+            self.append(f"{entry} starts")
+            try:
+                await anyio.sleep(sleep)
+            except BaseException:
+                self.append(f"{entry} cancelled")
+                raise
+            self.append(f"{entry} ends")
+
+        return write
+
+
+async def raises(error: BaseException) -> None:
+    await checkpoint()
+    raise error
+
+
+async def settle() -> None:
+    """Let everything that can run do so."""
+    await anyio.wait_all_tasks_blocked()
