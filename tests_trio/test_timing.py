@@ -379,7 +379,7 @@ async def test_after_tasks_survive_what_comes_after_the_route(caplog):
     async with serving(app) as server:
         await server.get("/stream")
         await server.get("/middleware")
-        with pytest.raises(BaseException):  # noqa: B017
+        with pytest.raises(BaseException):
             await server.call_raw("/client", send=send)
     assert journal == ["after stream", "after middleware", "after client"]
     assert caplog.records == []

@@ -56,12 +56,21 @@ async def call(
     if is_async(func):
         return await func(*args, **kwargs)
 
-    box: list[Any] = []  # because Trio refuses a coroutine as what a thread returns
+    # What the function returns or raises is carried out in a box: Trio refuses a coroutine as what
+    # a thread returns, and asyncio throws an exception into the waiting task, where `GeneratorExit`
+    # would close all coroutines up to AnyIO's instead of being caught by `run()`.
+    box: list[Any] = []
+    error: list[BaseException] = []
 
     def call_in_thread() -> None:
-        box.append(func(*args, **kwargs))
+        try:
+            box.append(func(*args, **kwargs))
+        except BaseException as exc:
+            error.append(exc)
 
     await to_thread.run_sync(call_in_thread, limiter=threads)
+    for exc in error:
+        raise exc
     result: Any = box.pop()
     return await result if inspect.iscoroutine(result) else result
 

@@ -1,0 +1,278 @@
+"""What fails harms nobody: G12 to G14."""
+
+import functools
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from fastapi_tasks import Task, TaskConfig, Tasks, TaskState
+from fastapi_tasks._call import is_interrupt
+from tests_trio.support import Journal, make_app, raises, serving, settle
+
+ERRORS = [
+    ValueError("a"),
+    SystemExit(3),
+    GeneratorExit(),
+    BaseExceptionGroup("g", [SystemExit(3), ValueError("b")]),
+    ExceptionGroup("g", [ValueError("c")]),
+    StopIteration(),
+    StopAsyncIteration(),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+async def test_no_exception_harms_anybody(error, caplog):
+    """G12, G13: other tasks go on, later requests schedule, one ERROR line with the traceback."""
+    app, journal = make_app(grace_period=5), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.schedule(journal.ends("other"))
+        tasks.task(name="bad").schedule(raises, error)
+        tasks.task(name="bad", shield=True).schedule(raises, error)
+
+    async with serving(app) as server:
+        for _ in range(2):
+            assert (await server.get()).status_code == 200
+    assert journal == ["other starts"] * 2 + ["other ends"] * 2
+    assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("fastapi_tasks", "ERROR", "task 'bad' failed")
+    ] * 4
+    for record in caplog.records:
+        logged = record.exc_info[1]
+        assert logged is error or logged.__cause__ is error or repr(logged) == repr(error)
+
+
+async def test_outcome_of_a_failure():
+    """G13: the task shows its exception, and ends `FAILED`."""
+    app, error = make_app(), ValueError("why")
+    async with serving(app):
+        task = app.state.runner.schedule(raises, error)
+        await task.finished.wait()
+        assert (task.state, task.exception) == (TaskState.FAILED, error)
+        task = app.state.runner.schedule(raises, error)
+        assert (task.state, task.exception) == (TaskState.PENDING, None)
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("error", [*ERRORS, None], ids=repr)
+async def test_sync_tasks_and_handlers(error, caplog):
+    """G12: the same from a worker thread; its error handler runs in one too."""
+    app, journal = make_app(), Journal()
+
+    def work():
+        if error is not None:
+            raise error
+
+    def handle(task: Task, exc: Exception):
+        journal.append(f"{task.name} {task.state.value}")
+
+    async with serving(app):
+        app.state.runner.task(name="bad", on_error=handle).schedule(work)
+        await app.state.runner.join()
+    handled = isinstance(error, Exception)
+    assert journal == ["bad failed"] * handled
+    assert [r.getMessage() for r in caplog.records] == ["task 'bad' failed"] * (error is not None)
+
+
+async def test_error_handler():
+    """`on_error` gets the task and its error, after `state` and before `finished`."""
+    app, seen = make_app(), []
+    error = ValueError("why")
+
+    async def handle(task: Task, exc: Exception):
+        seen.append((task, exc, task.state, task.exception, task.finished.is_set()))
+        await anyio.sleep(1)
+
+    async with serving(app):
+        task = app.state.runner.task(on_error=handle).schedule(raises, error)
+        await task.finished.wait()
+        assert seen == [(task, error, TaskState.FAILED, error, False)]
+        app.state.runner.task(on_error=handle).schedule(checkpoint)
+        app.state.runner.task(on_error=handle).schedule(raises, SystemExit())
+        await app.state.runner.join()
+        assert len(seen) == 1
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+async def test_raising_error_handler(error, caplog):
+    """G12: it is logged, and more requests follow."""
+    app, journal = make_app(), Journal()
+
+    async def handle(task, exc):
+        raise error
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.schedule(journal.task("other"))
+        tasks.task(name="bad", on_error=handle).schedule(raises, ValueError())
+
+    async with serving(app) as server:
+        for _ in range(2):
+            assert (await server.get()).status_code == 200
+            await settle()
+    assert journal == ["other"] * 2
+    assert [r.getMessage() for r in caplog.records] == [
+        "task 'bad' failed",
+        "the error handler of task 'bad' failed",
+    ] * 2
+
+
+def test_keyboard_interrupt_passes(backend_name):
+    """G12: it, and only it; nothing hangs, and no task is left unfinished."""
+    app = make_app()
+    tasks = []
+
+    async def main():
+        async with serving(app):
+            runner = app.state.runner
+            tasks.append(runner.schedule(anyio.sleep_forever))
+            tasks.append(runner.task(shield=True).schedule(anyio.sleep_forever))
+            tasks.append(runner.schedule(raises, KeyboardInterrupt()))
+            await anyio.sleep_forever()
+
+    with pytest.raises(BaseException) as caught:
+        anyio.run(main, backend=backend_name)
+    assert is_interrupt(caught.value)
+    assert [task.state.value for task in tasks] == ["cancelled", "cancelled", "failed"]
+    assert not app.state.runner.running
+
+
+@pytest.mark.parametrize("secret", ["argument", "keyword", "partial"])
+async def test_arguments_are_never_shown(secret, caplog):
+    """G13: not in a log line, nor in a `repr`, nor in an error."""
+    caplog.set_level("DEBUG")
+    app = make_app(grace_period=1)
+    args = ("hunter2",) if secret == "argument" else ()
+    kwargs = {"password": "hunter2"} if secret == "keyword" else {}
+
+    class Work:
+        def __repr__(self):
+            return "hunter2"
+
+        async def __call__(self, *args, **kwargs):
+            raise ValueError
+
+        async def sleep(self, *args, **kwargs):
+            await anyio.sleep(100)
+
+    failing, sleeping = Work(), Work().sleep
+    if secret == "partial":
+        failing, sleeping = (functools.partial(f, "hunter2") for f in (failing, sleeping))
+    runner = app.state.runner
+    shown = []
+    async with serving(app):
+        for func in (failing, sleeping, sleeping):
+            shown.append(repr(runner.schedule(func, *args, **kwargs)))
+        shown.append(repr(runner.task(shield=True)))
+        await settle()
+        shown.extend(map(repr, runner._tasks))
+    assert caplog.records
+    assert "hunter2" not in caplog.text
+    assert "hunter2" not in "".join(shown)
+    for bad in (failing(), (lambda: (yield)), "hunter2", 7):
+        with pytest.raises(TypeError) as error:
+            runner.schedule(bad)
+        assert "hunter2" not in str(error.value)
+
+
+async def test_names_stay_on_their_line(caplog):
+    """A name that came from outside cannot forge a log line."""
+    app = make_app()
+    async with serving(app):
+        app.state.runner.task(name="x\nERROR forged").schedule(raises, ValueError())
+        await app.state.runner.join()
+    assert caplog.records[0].getMessage() == r"task 'x\nERROR forged' failed"
+
+
+async def test_cancelled_is_not_failed(caplog):
+    """G14: no ERROR line and no error handler for what the drain cancels."""
+    app, journal = make_app(), Journal()
+    async with serving(app):
+        task = app.state.runner.task(on_error=journal.append).schedule(journal.ends("task"))
+        await settle()
+    assert journal == ["task starts", "task cancelled"]
+    assert (task.state, task.exception) == (TaskState.CANCELLED, None)
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+
+
+async def test_failing_clean_up_of_a_cancelled_task(caplog):
+    """G14: what remains after the cancellations is a failure, the same on both backends."""
+    app, handled = make_app(), []
+
+    async def child(error):
+        try:
+            await anyio.sleep_forever()
+        finally:
+            raise error
+
+    async def alone():
+        await child(ValueError("alone"))
+
+    async def grouped():
+        async with anyio.create_task_group() as group:
+            group.start_soon(child, ValueError("in a group"))
+            group.start_soon(anyio.sleep_forever)
+
+    def handle(task, error):
+        handled.append(error)
+
+    async with serving(app):
+        tasks = [app.state.runner.schedule(func) for func in (alone, grouped)]
+        await settle()
+    assert [task.state for task in tasks] == [TaskState.FAILED] * 2
+    assert isinstance(tasks[0].exception, ValueError)
+    assert isinstance(tasks[1].exception, ExceptionGroup)
+    assert [str(error) for error in tasks[1].exception.exceptions] == ["in a group"]
+    assert [r.levelname for r in caplog.records] == ["WARNING", "ERROR", "ERROR"]
+
+
+async def test_swallowed_cancellation_is_success():
+    """G14: a task that swallows its cancellation has succeeded."""
+    app = make_app()
+
+    async def swallow():
+        with anyio.CancelScope() as scope:
+            try:
+                await anyio.sleep_forever()
+            except BaseException:
+                scope.cancel()
+                return
+
+    async with serving(app):
+        task = app.state.runner.schedule(swallow)
+        await settle()
+    assert task.state is TaskState.SUCCEEDED
+
+
+async def test_handler_of_a_cancelled_failure_is_cancelled_too(caplog):
+    """G14: an error handler that the drain cuts off is cancelled, not failed."""
+    app, journal = make_app(), Journal()
+
+    async def handle(task, error):
+        await journal.ends("handler", sleep=5)()
+
+    async with serving(app):
+        task = app.state.runner.task(name="bad", on_error=handle).schedule(raises, ValueError())
+        await settle()
+    assert journal == ["handler starts", "handler cancelled"]
+    assert task.state is TaskState.FAILED
+    assert [r.getMessage() for r in caplog.records] == [
+        "task 'bad' failed",
+        "shutdown cancels 1 task(s): 'bad'",
+    ]
+
+
+async def test_app_wide_handler():
+    """The app's own config is the default of every task."""
+    app_handled = []
+
+    async def handle(task, error):
+        app_handled.append(task.name)
+
+    app = make_app(config=TaskConfig(on_error=handle))
+    async with serving(app):
+        app.state.runner.task(name="bad").schedule(raises, ValueError())
+        await app.state.runner.join()
+    assert app_handled == ["bad"]

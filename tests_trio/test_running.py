@@ -1,0 +1,354 @@
+"""How tasks run: G8 to G11."""
+
+import contextvars
+import functools
+import threading
+import time
+
+import anyio
+import pytest
+from anyio import from_thread, to_thread
+from anyio.lowlevel import checkpoint
+from fastapi import Depends
+
+from fastapi_tasks import Task, Tasks, TasksClosedError, TaskState
+from tests_trio.support import Journal, make_app, serving, settle, user
+
+
+async def test_context_of_the_schedule_call():
+    """G8: each task runs in a copy of the context that its own `schedule()` call had."""
+    app, journal = make_app(), Journal()
+
+    async def note(point):
+        journal.append(f"{point}: {user.get()}")
+        user.set("changed by a task")
+
+    async def dependency(tasks: Tasks):
+        user.set("dependency")
+        tasks.after_response.schedule(note, "after response")
+
+    @app.get("/", dependencies=[Depends(dependency)])
+    async def endpoint(tasks: Tasks):
+        for i in range(2):
+            user.set(f"endpoint {i}")
+            tasks.schedule(note, "now")
+            tasks.after_route.schedule(note, "after route")
+        user.set("changed later")
+        tasks.after_route.schedule(note, "after route")
+
+    async with serving(app) as server:
+        await server.get()
+    assert journal == [
+        "now: endpoint 0",
+        "now: endpoint 1",
+        "after route: endpoint 0",
+        "after route: endpoint 1",
+        "after route: changed later",
+        "after response: dependency",
+    ]
+
+
+@pytest.mark.real_time
+async def test_context_of_worker_threads():
+    """G8, G11: from a `def` endpoint and a `def` dependency, for async and sync tasks."""
+    app = make_app(grace_period=5)
+    journal: Journal = Journal()
+
+    async def note(point):
+        journal.append(f"{point}: {user.get()}")
+        await checkpoint()  # the event loop can be used from in there
+
+    def note_in_thread(point):
+        journal.append(f"{point}: {user.get()}")
+
+    def dependency(tasks: Tasks):
+        user.set("dependency")
+        tasks.schedule(note, "now")
+
+    @app.get("/", dependencies=[Depends(dependency)])
+    def endpoint(tasks: Tasks):
+        user.set("endpoint")
+        tasks.schedule(note, "now")
+        tasks.after_route.schedule(note, "after route")
+        tasks.after_response.schedule(note_in_thread, "after response")
+
+    async with serving(app) as server:
+        await server.get()
+    assert journal == [
+        "now: dependency",
+        "now: endpoint",
+        "after route: endpoint",
+        "after response: endpoint",
+    ]
+
+
+@pytest.mark.real_time
+async def test_sync_functions_have_threads_of_their_own():
+    """G9: with all of the runner's threads busy, `def` endpoints answer."""
+    app = make_app(max_threads=3)
+    release = threading.Event()
+    threads = set()
+
+    def block():
+        threads.add(threading.get_ident())
+        release.wait(5)
+
+    @app.get("/schedule")
+    async def schedule(tasks: Tasks):
+        for _ in range(50):
+            tasks.schedule(block)
+
+    @app.get("/")
+    def endpoint():
+        return threading.get_ident()
+
+    async with serving(app) as server:
+        await server.get("/schedule")
+        while len(threads) < 3:
+            await anyio.sleep(0.001)
+        for _ in range(50):
+            assert (await server.get()).json() not in threads
+        assert len(threads) == 3
+        release.set()
+
+
+class Callables:
+    """Every kind of callable that can be a task."""
+
+    def __init__(self):
+        self.calls = []
+
+    async def method(self, *args, **kwargs):
+        await checkpoint()
+        self.calls.append(("method", args, kwargs))
+
+    def sync_method(self, *args, **kwargs):
+        self.calls.append(("sync_method", args, kwargs))
+
+    def returns_coroutine(self, *args, **kwargs):
+        return self.method(*args, **kwargs)
+
+
+class AsyncCallable:
+    def __init__(self, target):
+        self.target = target
+
+    async def __call__(self, *args, **kwargs):
+        await self.target(*args, **kwargs)
+
+
+class SyncCallable(AsyncCallable):
+    def __call__(self, *args, **kwargs):
+        self.target(*args, **kwargs)
+
+
+@pytest.mark.real_time
+async def test_every_kind_of_callable():
+    """G9: methods, partials, callable objects, and a coroutine that a sync callable returns."""
+    app, it = make_app(), Callables()
+    runner = app.state.runner
+    kinds = {
+        it.method: "Callables.method",
+        it.sync_method: "Callables.sync_method",
+        it.returns_coroutine: "Callables.returns_coroutine",
+        functools.partial(it.method, 1): "Callables.method",
+        functools.partial(functools.partial(it.sync_method, 1), 2): "Callables.sync_method",
+        AsyncCallable(it.method): "AsyncCallable",
+        SyncCallable(it.sync_method): "SyncCallable",
+        functools.partial(AsyncCallable(it.method)): "AsyncCallable",
+        functools.partial(lambda f, *a, **k: f(*a, **k), it.method): (
+            "test_every_kind_of_callable.<locals>.<lambda>"
+        ),
+    }
+    async with serving(app):
+        for func, name in kinds.items():
+            task = runner.schedule(func, 7, key="value")
+            assert task.name == name
+            await runner.join()
+            assert task.state is TaskState.SUCCEEDED
+    assert [name for name, _, _ in it.calls] == [
+        *("method", "sync_method", "method", "method", "sync_method"),
+        *("method", "sync_method", "method", "method"),
+    ]
+    assert [args for _, args, _ in it.calls] == [*[(7,)] * 3, (1, 7), (1, 2, 7), *[(7,)] * 4]
+    assert all(kwargs == {"key": "value"} for _, _, kwargs in it.calls)
+
+
+async def test_odd_names():
+    """A name is a string, whatever the callable pretends."""
+
+    class Odd:
+        def __getattr__(self, name):
+            return 7
+
+        def __call__(self): ...
+
+    assert Task(Odd(), (), {}).name == "test_odd_names.<locals>.Odd"
+
+
+@pytest.mark.real_time
+async def test_from_any_thread():
+    """G11: a thread that AnyIO did not start schedules, in its own order and context."""
+    app, journal = make_app(grace_period=5), Journal()
+    runner = app.state.runner
+    tasks = []
+
+    async def note(number):
+        journal.append(f"{number}: {user.get()}")
+
+    def foreign():
+        user.set("thread")
+        for number in range(100):
+            tasks.append(runner.schedule(note, number))
+
+    async with serving(app):
+        thread = threading.Thread(target=foreign)
+        thread.start()
+        await to_thread.run_sync(thread.join)
+        for task in tasks:
+            await task.started.wait()
+    assert sorted(journal) == sorted(f"{number}: thread" for number in range(100))
+
+
+@pytest.mark.real_time
+async def test_hand_over_while_the_runner_closes(caplog):
+    """G11: with threads that schedule all the time, each call is accepted or raises."""
+    caplog.set_level("CRITICAL", "fastapi_tasks")
+    for round_ in range(10):
+        app = make_app()
+        runner = app.state.runner
+        scheduled, closed, go = [], [], threading.Event()
+
+        def hammer(scheduler, go=go, scheduled=scheduled, closed=closed):
+            go.wait(5)
+            try:
+                while len(scheduled) < 300:
+                    scheduled.append(scheduler.schedule(checkpoint))
+                    time.sleep(0)
+            except TasksClosedError:
+                closed.append(1)
+
+        schedulers = [runner, runner.task(shield=True)] * 2
+        threads = [threading.Thread(target=hammer, args=[s]) for s in schedulers]
+        for thread in threads:
+            thread.start()
+        async with serving(app):
+            go.set()
+            await anyio.sleep(round_ / 2000)
+        for thread in threads:
+            await to_thread.run_sync(thread.join)
+        assert closed or len(scheduled) >= 300
+        assert all(task.finished.is_set() for task in scheduled)
+        unshielded = [task for task in scheduled if not task.config.shielded]
+        assert {task.state for task in unshielded} <= {TaskState.SUCCEEDED, TaskState.CANCELLED}
+        shielded = [task for task in scheduled if task.config.shielded]
+        assert {task.state for task in shielded} <= {TaskState.SUCCEEDED}
+
+
+@pytest.mark.real_time
+async def test_events_of_a_task_from_threads():
+    """G11: `started` and `finished` may first be asked for anywhere, at any time."""
+    app = make_app()
+    runner = app.state.runner
+
+    async def check(task):
+        await task.started.wait()
+        await task.finished.wait()
+
+    def foreign():
+        task = runner.schedule(anyio.sleep, 0)
+        assert not task.finished.is_set()
+        from_thread.run(check, task)
+        assert task.started.is_set()
+        assert task.finished.is_set()
+
+    async with serving(app):
+        await to_thread.run_sync(foreign)
+
+
+async def test_runner_schedules_without_a_request():
+    """The runner is a scheduler too: from the lifespan and from tasks."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    async def parent():
+        journal.append("parent")
+        runner.task(name="child").schedule(journal.task("child"))
+
+    async with serving(app) as server:
+        assert runner.running
+        runner.schedule(parent)
+        await runner.join()
+        await runner.join()
+        assert journal == ["parent", "child"]
+        await server.shutdown()
+        assert not runner.running
+
+
+async def test_join_waits_for_tasks_at_their_timing_points():
+    """A task that waits for its timing point is unfinished."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.schedule(journal.ends("task", sleep=1))
+        await anyio.sleep(5)
+
+    async with serving(app) as server, anyio.create_task_group() as group:
+        group.start_soon(server.get)
+        await settle()
+        begin = anyio.current_time()
+        await runner.join()
+        assert anyio.current_time() - begin == pytest.approx(6)
+    assert journal == ["task starts", "task ends"]
+
+
+async def test_a_scheduler_is_kept_and_nested():
+    """`task()` gives a scheduler: used many times, refined by another `task()`."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        audit = tasks.after_response.task(name="audit")
+        shielded = audit.task(shield=True)
+        scheduled = [audit.schedule(journal.task("1")), shielded.schedule(journal.task("2"))]
+        scheduled.append(shielded.task(name="other", shield=False).schedule(journal.task("3")))
+        return [(t.name, t.config.shielded, t.timing) for t in scheduled]
+
+    async with serving(app) as server:
+        assert (await server.get()).json() == [
+            ["audit", False, "after_response"],
+            ["audit", True, "after_response"],
+            ["other", False, "after_response"],
+        ]
+    assert journal == ["1", "2", "3"]
+
+
+async def test_the_event_loop_knows_the_name():
+    """The event loop's task carries the task's name."""
+    app = make_app()
+    found = []
+
+    async def work():
+        found.append(anyio.get_current_task().name)
+
+    async with serving(app):
+        app.state.runner.schedule(work)
+        app.state.runner.task(name="mine").schedule(work)
+        await app.state.runner.join()
+    assert sorted(found) == ["mine", "test_the_event_loop_knows_the_name.<locals>.work"]
+
+
+async def test_context_is_a_copy():
+    """G8: what a task sets stays in the task."""
+    app = make_app()
+    variable = contextvars.ContextVar("variable", default=0)
+
+    async def change():
+        variable.set(1)
+
+    async with serving(app):
+        app.state.runner.schedule(change)
+        await app.state.runner.join()
+        assert variable.get() == 0
