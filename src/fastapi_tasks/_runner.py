@@ -285,12 +285,11 @@ class TaskRunner(TaskScheduler):
             line.release()
 
     async def _wait_for_tasks(self, deadline: float) -> None:
-        while self._tasks:
+        while self._tasks and current_time() < deadline:
             with CancelScope(deadline=min(deadline, current_time() + REPORT_INTERVAL)):
                 await self.join()
-            if not self._tasks or current_time() >= deadline:
-                return
-            logger.warning("shutdown waits for %s", names(tuple(self._tasks)))
+            if self._tasks and current_time() < deadline:
+                logger.warning("shutdown waits for %s", names(tuple(self._tasks)))
 
     def _give_up(self) -> None:
         """The end of step 4: cancel the shielded tasks that are still there."""

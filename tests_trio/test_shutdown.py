@@ -1,0 +1,517 @@
+"""The drain: G15 to G18."""
+
+import gc
+import logging
+import threading
+import weakref
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio import to_thread
+from anyio.lowlevel import checkpoint
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import StreamingResponse
+
+from fastapi_tasks import (
+    FastAPITasksError,
+    FastAPITasksUninitializedAppError,
+    Tasks,
+    TasksClosedError,
+    TaskState,
+    add_tasks,
+)
+from tests_trio.support import Journal, Server, make_app, raises, serving, settle
+
+
+def lifespan(journal, name="app", *, startup=None, shutdown=None):
+    @asynccontextmanager
+    async def lifespan(app):
+        if startup is not None:
+            await startup()
+        try:
+            yield
+        finally:
+            await checkpoint()
+            journal.append(f"{name} shuts down")
+        if shutdown is not None:
+            raise shutdown
+
+    return lifespan
+
+
+@pytest.mark.parametrize("first", ["add_tasks", "router"])
+async def test_drain_comes_before_all_shutdown_code(first):
+    """G15: the app's lifespan and its routers', whichever is declared first."""
+    journal = Journal()
+    app = FastAPI(lifespan=lifespan(journal))
+    router = APIRouter(lifespan=lifespan(journal, "router"))
+    if first == "router":
+        app.include_router(router)
+    runner = add_tasks(app)
+    if first == "add_tasks":
+        app.include_router(router)
+    async with serving(app) as server:
+        runner.task(shield=True).schedule(journal.ends("shielded", sleep=30))
+        runner.schedule(journal.ends("unshielded", sleep=30))
+        await settle()
+        journal.sort()
+        await server.shutdown()
+    assert journal[:2] == ["shielded starts", "unshielded starts"]
+    assert journal[2:4] == ["unshielded cancelled", "shielded ends"]
+    assert sorted(journal[4:]) == ["app shuts down", "router shuts down"]
+
+
+async def test_shutdown_complete_is_the_very_last():
+    """G15: nothing of ours runs or awaits once the server knows: Hypercorn cancels us then."""
+    app = make_app()
+
+    class Strict(Server):
+        async def send(self, message):
+            await super().send(message)
+            if message["type"] == "lifespan.shutdown.complete":
+                assert not app.state.runner.running
+                self.call.cancel()  # what is awaited from here on is cancelled
+
+        async def run(self):
+            await super().run()
+            self.cancelled = self.call.cancelled_caught
+
+    server = Strict(app)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.run)
+        await server.answered.wait()
+        app.state.runner.task(shield=True).schedule(anyio.sleep, 1)
+        await server.shutdown()
+    assert server.sent == ["startup.complete", "shutdown.complete"]
+    assert server.cancelled is False
+
+
+@pytest.mark.parametrize("where", ["startup", "shutdown"])
+async def test_the_lifespans_own_exception(where):
+    """G15: it reaches the server as itself, after the `failed` message, not in a group."""
+    journal, error = Journal(), ValueError("mine")
+
+    async def fail():
+        raise error
+
+    failing = {"startup": fail} if where == "startup" else {"shutdown": error}
+    app = FastAPI(lifespan=lifespan(journal, **failing))
+    add_tasks(app)
+    with pytest.raises(ValueError, match="mine") as caught:
+        async with serving(app) as server:
+            pass
+    assert caught.value is error
+    assert server.sent[-1] == f"{where}.failed"
+
+
+async def test_failing_startup_with_a_shielded_task(caplog):
+    """G16: steps 1 and 3 to 5, before the server hears of it."""
+    journal = Journal()
+
+    async def startup():
+        runner.task(shield=True).schedule(journal.ends("shielded", sleep=5))
+        runner.task(name="u").schedule(journal.ends("unshielded", sleep=5))
+        await settle()
+        raise ValueError("no database")
+
+    app = FastAPI(lifespan=lifespan(journal, startup=startup))
+    runner = add_tasks(app, grace_period=100)
+    server = Server(app)
+    begin = anyio.current_time()
+    await server.run()
+    assert anyio.current_time() - begin == 5
+    assert str(server.error) == "no database"
+    assert server.sent == ["startup.failed"]
+    assert sorted(journal[:2]) == ["shielded starts", "unshielded starts"]
+    assert journal[2:] == ["unshielded cancelled", "shielded ends"]
+    assert runner.stopping.is_set()
+
+
+async def test_the_steps_of_the_drain(caplog):
+    """G16: 1 `stopping`; 2 grace; 3 cancel, release; 4 shield; 5 closed. On the virtual clock."""
+    app, journal = make_app(grace_period=10, shield_timeout=20), Journal()
+    runner = app.state.runner
+    begin = anyio.current_time()
+
+    def note(what):
+        journal.append(f"{anyio.current_time() - begin:g}: {what}")
+
+    async def lives(what, seconds):
+        try:
+            await anyio.sleep(seconds)
+            note(f"{what} ends")
+        except BaseException:
+            note(f"{what} cancelled")
+            raise
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.task(shield=True, name="late").schedule(lives, "late", 1)
+        dropped = tasks.after_response.task(name="dropped").schedule(lives, "dropped", 1)
+        await runner.stopping.wait()
+        note("stopping")
+        await anyio.sleep(16)
+        note(f"dropped is {dropped.state.value}")
+        tasks.task(shield=True, name="shielded child").schedule(lives, "shielded child", 1)
+        refused = tasks.task(name="refused").schedule(lives, "refused", 1)
+        note(f"refused is {refused.state.value}")
+        assert refused.started.is_set()
+        assert refused.finished.is_set()
+        await anyio.sleep(20)
+        with pytest.raises(TasksClosedError, match="shut down"):
+            tasks.task(shield=True).schedule(lives, "", 1)
+        note("closed")
+
+    async with serving(app) as server, anyio.create_task_group() as group:
+        runner.task(name="short").schedule(lives, "short", 9)
+        runner.task(name="long").schedule(lives, "long", 11)
+        runner.task(name="shielded", shield=True).schedule(lives, "shielded", 29)
+        runner.task(name="endless", shield=True).schedule(lives, "endless", 1000)
+        group.start_soon(server.call_raw)
+        await settle()
+        begin = anyio.current_time()
+        await server.shutdown()
+    assert journal == [
+        "0: stopping",
+        "9: short ends",
+        "10: long cancelled",
+        "11: late ends",
+        "16: dropped is cancelled",
+        "16: refused is cancelled",
+        "17: shielded child ends",
+        "29: shielded ends",
+        "30: endless cancelled",
+        "36: closed",
+    ]
+    said = [(r.levelname, r.getMessage()) for r in caplog.records]
+    assert said == [
+        (
+            "WARNING",
+            "shutdown waits for 'short', 'long', 'shielded', 'endless', 'late', 'dropped'",
+        ),
+        ("WARNING", "shutdown cancels 2 task(s): 'long', 'dropped'"),
+        ("WARNING", "shutdown waits for 'shielded', 'endless'"),
+        (
+            "WARNING",
+            "task 'refused' does not run: the app is shutting down and the task is not shielded",
+        ),
+        ("WARNING", "shutdown waits for 'shielded', 'endless'"),
+        ("WARNING", "shutdown waits for 'shielded', 'endless'"),
+        ("CRITICAL", "shutdown cancels shielded tasks, 20 s after the others: 'endless'"),
+    ]
+
+
+async def test_the_grace_period_ends_early():
+    """G16: when no task is left."""
+    app = make_app(grace_period=100)
+    async with serving(app) as server:
+        app.state.runner.schedule(anyio.sleep, 3)
+        begin = anyio.current_time()
+        await server.shutdown()
+        assert anyio.current_time() - begin == 3
+
+
+async def test_everything_works_in_the_grace_period():
+    """G16: unshielded tasks are accepted and start at their timing points."""
+    app, journal = make_app(grace_period=100), Journal()
+    runner = app.state.runner
+
+    async def parent():
+        await runner.stopping.wait()
+        runner.schedule(journal.task("child", sleep=1))
+
+    async with serving(app):
+        runner.schedule(parent)
+        await settle()
+    assert journal == ["child"]
+
+
+@pytest.mark.real_time
+async def test_not_yet_started_tasks_do_not_run_a_line():
+    """G16: handed over by a thread, in the instant in which the drain begins."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+    tasks = []
+
+    def schedule():
+        tasks.extend(runner.schedule(journal.task("task")) for _ in range(2))
+
+    class Late(Server):
+        async def receive(self):
+            message = await super().receive()
+            if message["type"] == "lifespan.shutdown":
+                thread = threading.Thread(target=schedule)
+                thread.start()
+                thread.join()  # while the event loop stands still
+            return message
+
+    async with anyio.create_task_group() as group:
+        server = Late(app)
+        group.start_soon(server.run)
+        await server.answered.wait()
+        await server.shutdown()
+    assert [task.state for task in tasks] == [TaskState.CANCELLED] * 2
+    assert journal == []
+
+
+async def test_unstarted_shielded_tasks_run():
+    """G17: also one whose request waits, streams or is cut off while the drain runs."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/wait")
+    async def wait(tasks: Tasks):
+        tasks.after_response.task(shield=True).schedule(journal.task("wait: response"))
+        tasks.after_route.task(shield=True).schedule(journal.task("wait: route"))
+        await anyio.sleep(100)
+
+    @app.get("/stream")
+    async def stream(tasks: Tasks):
+        tasks.after_response.task(shield=True).schedule(journal.task("stream: response"))
+
+        async def body():
+            yield b""
+            await anyio.sleep(100)
+
+        return StreamingResponse(body())
+
+    async with serving(app) as server, anyio.create_task_group() as group:
+        group.start_soon(server.call_raw, "/wait")
+        await settle()
+        group.start_soon(server.call_raw, "/stream")
+        await settle()
+        assert journal == []
+        await server.shutdown()
+        assert [entry for entry in journal if "wait" in entry] == ["wait: route", "wait: response"]
+        assert "stream: response" in journal
+        group.cancel_scope.cancel()
+    assert len(journal) == 3
+
+
+async def test_requests_that_begin_in_the_drain():
+    """G16: their timing points count as come."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        task = tasks.after_response.task(shield=True).schedule(journal.task("task"))
+        await task.started.wait()
+        journal.append("endpoint")
+
+    async with serving(app) as server, anyio.create_task_group() as group:
+        app.state.runner.task(shield=True).schedule(anyio.sleep, 5)
+        group.start_soon(server.shutdown)
+        await settle()
+        await server.get()
+    assert journal == ["task", "endpoint"]
+
+
+@pytest.mark.real_time
+async def test_threads_are_waited_for(caplog, monkeypatch):
+    """G17: a running one past every timeout, by name; one that waits for a thread is cancelled."""
+    monkeypatch.setattr("fastapi_tasks._runner.REPORT_INTERVAL", 0.05)
+    app, journal = make_app(max_threads=1, shield_timeout=0.02), Journal()
+    running, release = threading.Event(), threading.Event()
+
+    def block():
+        running.set()
+        release.wait(5)
+        journal.append("thread ends")
+
+    async with serving(app) as server:
+        runner = app.state.runner
+        first = runner.task(name="running").schedule(block)
+        await to_thread.run_sync(running.wait)
+        second = runner.task(name="waiting", shield=True).schedule(block)
+        await second.started.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.shutdown)
+            await anyio.sleep(0.2)
+            assert not server.ended.is_set()
+            release.set()
+    assert journal == ["thread ends"]
+    assert (first.state, second.state) == (TaskState.SUCCEEDED, TaskState.CANCELLED)
+    assert [r.getMessage() for r in caplog.records][:2] == [
+        "shutdown cancels 1 task(s): 'running'",
+        "shutdown cancels shielded tasks, 0.02 s after the others: 'waiting'",
+    ]
+    assert {r.getMessage() for r in caplog.records[2:]} == {"shutdown waits for 'running'"}
+
+
+@pytest.mark.parametrize("how", ["server", "task of the lifespan"])
+async def test_other_ends_of_the_lifespan(how):
+    """G16: the server cancels it, or a task in it dies: no grace, but before the shutdown code."""
+    journal, die = Journal(), anyio.Event()
+
+    @asynccontextmanager
+    async def lifespan(app):
+        async def child():
+            await die.wait()
+            raise ValueError("child died")
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
+            try:
+                yield
+            finally:
+                journal.append("app shuts down")
+
+    app = FastAPI(lifespan=lifespan)
+    runner = add_tasks(app, grace_period=100)
+    server = Server(app)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.run)
+        await server.answered.wait()
+        runner.task(shield=True).schedule(journal.ends("shielded", sleep=5))
+        runner.schedule(journal.ends("unshielded", sleep=5))
+        await settle()
+        journal.clear()
+        begin = anyio.current_time()
+        if how == "server":
+            server.call.cancel()
+        else:
+            die.set()
+        await server.ended.wait()
+    assert journal == ["unshielded cancelled", "shielded ends", "app shuts down"]
+    assert anyio.current_time() - begin == 5
+    if how != "server":
+        assert isinstance(server.error, ExceptionGroup)
+        assert [str(e) for e in server.error.exceptions] == ["child died"]
+
+
+async def test_a_server_that_fails_in_receive():
+    """G16: an exception of the server's passes through the drain as itself."""
+    app, journal = make_app(), Journal()
+
+    class Failing(Server):
+        async def receive(self):
+            if self._received:
+                app.state.runner.task(shield=True).schedule(journal.ends("shielded"))
+                raise OSError("server broke")
+            return await super().receive()
+
+    server = Failing(app)
+    await server.run()
+    assert str(server.error) == "server broke"
+    assert journal == ["shielded starts", "shielded ends"]
+
+
+async def test_lifespan_runs_again():
+    """G18: with a new `stopping`, and no trace of the first run."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+    events = set()
+    for _ in range(3):
+        async with serving(app):
+            assert not runner.stopping.is_set()
+            events.add(runner.stopping)
+            runner.schedule(journal.task("task"))
+            await runner.join()
+        with pytest.raises(TasksClosedError):
+            runner.schedule(checkpoint)
+    assert journal == ["task"] * 3
+    assert len(events) == 3
+
+
+async def test_two_lifespans_at_once():
+    """G18: the second one is refused, and the first goes on."""
+    app, journal = make_app(), Journal()
+    async with serving(app) as server:
+        with pytest.raises(FastAPITasksError, match="running already"):
+            await app({"type": "lifespan"}, server.receive, server.send)
+        app.state.runner.schedule(journal.task("task"))
+        await app.state.runner.join()
+    assert journal == ["task"]
+
+
+@pytest.mark.parametrize("state", [True, False])
+async def test_lifespan_state(state):
+    """G18: servers with and without lifespan state."""
+
+    @asynccontextmanager
+    async def lifespan(app):
+        yield {"key": "value"} if state else None
+
+    app = FastAPI(lifespan=lifespan)
+    runner = add_tasks(app)
+    async with serving(app, state=state) as server:
+        task = runner.schedule(checkpoint)
+        await task.finished.wait()
+        assert server.scope.get("state") == ({"key": "value"} if state else None)
+
+
+@pytest.mark.parametrize("inner_runs", [True, False])
+async def test_mounted_app(inner_runs):
+    """G18: a mounted app uses its own runner if that runs, else the enclosing app's."""
+    outer, inner, journal = make_app(), make_app(), Journal()
+    outer.mount("/inner", inner)
+
+    @outer.middleware("http")
+    async def pad(request, call_next):
+        response = await call_next(request)
+        await anyio.sleep(1)
+        return response
+
+    @inner.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.schedule(journal.task("after response"))
+        tasks.schedule(journal.task("now"))
+        return tasks.runner is inner.state.runner
+
+    async def send(message):
+        journal.append(message["type"])
+        await anyio.sleep(1)
+
+    async with serving(outer) as server:
+        if inner_runs:
+            async with serving(inner):
+                assert (await server.get("/inner/")).json() is True
+                await server.call_raw("/inner/", send=send)
+        else:
+            assert (await server.get("/inner/")).json() is False
+            await server.call_raw("/inner/", send=send)
+    assert journal[:2] == ["now", "after response"]
+    assert journal[2:] == [
+        "now",
+        "http.response.start",
+        "http.response.body",
+        "http.response.body",
+        "after response",
+    ]
+
+
+async def test_lifespan_not_run():
+    """Bad input: the server runs no lifespan, so `schedule()` says so."""
+    app = make_app()
+    caught = []
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        with pytest.raises(FastAPITasksUninitializedAppError, match="lifespan") as error:
+            tasks.schedule(checkpoint)
+        caught.append(error)
+
+    await Server(app).get()
+    assert len(caught) == 1
+
+
+async def test_nothing_is_left_behind(monkeypatch):
+    """A finished task is not referenced by the runner or by the request."""
+    monkeypatch.setattr(
+        logging.getLogger("fastapi_tasks"), "disabled", True
+    )  # pytest keeps records
+    app = make_app()
+    references = []
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        for scheduler in (tasks, tasks.after_route, tasks.after_response):
+            references.append(weakref.ref(scheduler.schedule(checkpoint)))
+            references.append(weakref.ref(scheduler.schedule(raises, ValueError())))
+
+    async with serving(app) as server:
+        await server.get()
+        await app.state.runner.join()
+        await settle()
+        gc.collect()
+        assert [reference() for reference in references] == [None] * 6
