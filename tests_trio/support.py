@@ -125,9 +125,10 @@ async def serving(app: FastAPI, **options: Any) -> AsyncIterator[Server]:
         raise server.error
 
 
-def make_app(**options: Any) -> FastAPI:
+def make_app(*, grace_period: float = 1, **options: Any) -> FastAPI:
+    """An app with tasks; the short grace period lets what was scheduled last come to its start."""
     app = FastAPI()
-    app.state.runner = add_tasks(app, **options)
+    app.state.runner = add_tasks(app, grace_period=grace_period, **options)
     return app
 
 

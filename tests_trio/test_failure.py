@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from fastapi_tasks import Task, TaskConfig, Tasks, TaskState
+from fastapi_tasks import RequestTasks, Task, TaskConfig, Tasks, TaskState
 from fastapi_tasks._call import is_interrupt
 from tests_trio.support import Journal, make_app, raises, serving, settle
 
@@ -129,13 +129,14 @@ def test_keyboard_interrupt_passes(backend_name):
             runner = app.state.runner
             tasks.append(runner.schedule(anyio.sleep_forever))
             tasks.append(runner.task(shield=True).schedule(anyio.sleep_forever))
+            tasks.append(RequestTasks(runner).after_response.schedule(anyio.sleep_forever))
             tasks.append(runner.schedule(raises, KeyboardInterrupt()))
             await anyio.sleep_forever()
 
     with pytest.raises(BaseException) as caught:
         anyio.run(main, backend=backend_name)
     assert is_interrupt(caught.value)
-    assert [task.state.value for task in tasks] == ["cancelled", "cancelled", "failed"]
+    assert [task.state.value for task in tasks] == ["cancelled"] * 3 + ["failed"]
     assert not app.state.runner.running
 
 
@@ -188,7 +189,7 @@ async def test_names_stay_on_their_line(caplog):
 
 async def test_cancelled_is_not_failed(caplog):
     """G14: no ERROR line and no error handler for what the drain cancels."""
-    app, journal = make_app(), Journal()
+    app, journal = make_app(grace_period=0), Journal()
     async with serving(app):
         task = app.state.runner.task(on_error=journal.append).schedule(journal.ends("task"))
         await settle()
@@ -199,7 +200,7 @@ async def test_cancelled_is_not_failed(caplog):
 
 async def test_failing_clean_up_of_a_cancelled_task(caplog):
     """G14: what remains after the cancellations is a failure, the same on both backends."""
-    app, handled = make_app(), []
+    app, handled = make_app(grace_period=0), []
 
     async def child(error):
         try:
@@ -230,7 +231,7 @@ async def test_failing_clean_up_of_a_cancelled_task(caplog):
 
 async def test_swallowed_cancellation_is_success():
     """G14: a task that swallows its cancellation has succeeded."""
-    app = make_app()
+    app = make_app(grace_period=0)
 
     async def swallow():
         with anyio.CancelScope() as scope:
@@ -248,7 +249,7 @@ async def test_swallowed_cancellation_is_success():
 
 async def test_handler_of_a_cancelled_failure_is_cancelled_too(caplog):
     """G14: an error handler that the drain cuts off is cancelled, not failed."""
-    app, journal = make_app(), Journal()
+    app, journal = make_app(grace_period=0), Journal()
 
     async def handle(task, error):
         await journal.ends("handler", sleep=5)()

@@ -16,12 +16,18 @@ from fastapi.responses import StreamingResponse
 from fastapi_tasks import (
     FastAPITasksError,
     FastAPITasksUninitializedAppError,
+    Task,
     Tasks,
     TasksClosedError,
     TaskState,
     add_tasks,
 )
 from tests_trio.support import Journal, Server, make_app, raises, serving, settle
+
+
+async def settle_rounds():
+    for _ in range(10):
+        await checkpoint()
 
 
 def lifespan(journal, name="app", *, startup=None, shutdown=None):
@@ -227,10 +233,31 @@ async def test_everything_works_in_the_grace_period():
     assert journal == ["child"]
 
 
+async def test_cancelled_while_waiting_for_its_turn():
+    """G4, G16: on Trio a task may have to wait for those before it; then the drain cancels it."""
+    app, journal = make_app(grace_period=0), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        blocker = Task(checkpoint, (), {})
+        tasks._queue.append(blocker)
+        task = tasks.schedule(journal.task("task"))
+        await settle_rounds()
+        assert (task.state, task.finished.is_set()) == (TaskState.PENDING, False)
+        tasks.runner._cut_off()
+        assert task.finished.is_set()
+        await settle_rounds()
+        blocker._enter(TaskState.CANCELLED)
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+        assert journal == []
+
+
 @pytest.mark.real_time
 async def test_not_yet_started_tasks_do_not_run_a_line():
     """G16: handed over by a thread, in the instant in which the drain begins."""
-    app, journal = make_app(), Journal()
+    app, journal = make_app(grace_period=0), Journal()
     runner = app.state.runner
     tasks = []
 
@@ -250,6 +277,7 @@ async def test_not_yet_started_tasks_do_not_run_a_line():
         server = Late(app)
         group.start_soon(server.run)
         await server.answered.wait()
+        runner.task(shield=True).schedule(anyio.sleep, 0.01)  # the drain goes on for a while
         await server.shutdown()
     assert [task.state for task in tasks] == [TaskState.CANCELLED] * 2
     assert journal == []
@@ -257,7 +285,7 @@ async def test_not_yet_started_tasks_do_not_run_a_line():
 
 async def test_unstarted_shielded_tasks_run():
     """G17: also one whose request waits, streams or is cut off while the drain runs."""
-    app, journal = make_app(), Journal()
+    app, journal = make_app(grace_period=0), Journal()
 
     @app.get("/wait")
     async def wait(tasks: Tasks):
@@ -290,7 +318,7 @@ async def test_unstarted_shielded_tasks_run():
 
 async def test_requests_that_begin_in_the_drain():
     """G16: their timing points count as come."""
-    app, journal = make_app(), Journal()
+    app, journal = make_app(grace_period=0), Journal()
 
     @app.get("/")
     async def endpoint(tasks: Tasks):
@@ -310,7 +338,7 @@ async def test_requests_that_begin_in_the_drain():
 async def test_threads_are_waited_for(caplog, monkeypatch):
     """G17: a running one past every timeout, by name; one that waits for a thread is cancelled."""
     monkeypatch.setattr("fastapi_tasks._runner.REPORT_INTERVAL", 0.05)
-    app, journal = make_app(max_threads=1, shield_timeout=0.02), Journal()
+    app, journal = make_app(grace_period=0, max_threads=1, shield_timeout=0.02), Journal()
     running, release = threading.Event(), threading.Event()
 
     def block():
@@ -381,7 +409,7 @@ async def test_other_ends_of_the_lifespan(how):
 
 async def test_a_server_that_fails_in_receive():
     """G16: an exception of the server's passes through the drain as itself."""
-    app, journal = make_app(), Journal()
+    app, journal = make_app(grace_period=0), Journal()
 
     class Failing(Server):
         async def receive(self):
@@ -398,7 +426,7 @@ async def test_a_server_that_fails_in_receive():
 
 async def test_lifespan_runs_again():
     """G18: with a new `stopping`, and no trace of the first run."""
-    app, journal = make_app(), Journal()
+    app, journal = make_app(grace_period=0), Journal()
     runner = app.state.runner
     events = set()
     for _ in range(3):
@@ -415,7 +443,7 @@ async def test_lifespan_runs_again():
 
 async def test_two_lifespans_at_once():
     """G18: the second one is refused, and the first goes on."""
-    app, journal = make_app(), Journal()
+    app, journal = make_app(grace_period=0), Journal()
     async with serving(app) as server:
         with pytest.raises(FastAPITasksError, match="running already"):
             await app({"type": "lifespan"}, server.receive, server.send)

@@ -255,7 +255,8 @@ class TaskRunner(TaskScheduler):
     async def _drain(self, grace_period: float) -> None:
         """Steps 1 to 5 of G16, whatever cancels the caller."""
         with CancelScope(shield=True):
-            await self._opened.wait()
+            if not self._opened.is_set():  # the lifespan's call was cancelled at once
+                await self._opened.wait()
             if self._phase is _Phase.CLOSED:
                 return
             self.stopping.set()

@@ -1,0 +1,135 @@
+"""What only asyncio can do to us: native cancellation, bare callbacks."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from fastapi import FastAPI
+
+from fastapi_tasks import Tasks, TaskState, add_tasks
+from tests_trio.support import Journal, Server, make_app, serving, settle, user
+
+
+@pytest.mark.parametrize("shield", [True, False])
+async def test_a_stray_cancellation_is_contained(shield, caplog):
+    """G12, G14: a cancelled future ends one task, `CANCELLED`, with one WARNING."""
+    app, journal = make_app(grace_period=5), Journal()
+
+    async def stray():
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.task(shield=shield).schedule(journal.ends("other"))
+        task = tasks.task(name="stray", shield=shield).schedule(stray)
+        await task.finished.wait()
+        return task.state.value
+
+    async with serving(app) as server:
+        for _ in range(2):
+            assert (await server.get()).json() == "cancelled"
+    assert journal == ["other starts"] * 2 + ["other ends"] * 2
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", "task 'stray' was cancelled, but not by this library: it ended here")
+    ] * 2
+
+
+async def test_a_natively_cancelled_task_is_contained(caplog):
+    """G12: `Task.cancel()` on a task, and in an error handler."""
+    app, journal = make_app(), Journal()
+
+    async def cancel_myself(*args):
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    async def fail():
+        raise ValueError
+
+    async with serving(app):
+        runner = app.state.runner
+        task = runner.schedule(cancel_myself)
+        runner.task(on_error=cancel_myself).schedule(fail)
+        await runner.join()
+        assert task.state is TaskState.CANCELLED
+        runner.schedule(journal.task("other"))
+        await runner.join()
+    assert journal == ["other"]
+    assert sorted(r.levelname for r in caplog.records) == ["ERROR", "WARNING", "WARNING"]
+
+
+async def test_schedule_in_a_bare_callback():
+    """A callback of the event loop runs in no task; what it schedules runs all the same."""
+    app, journal = make_app(), Journal()
+
+    async def note():
+        journal.append(user.get())
+
+    def callback():
+        user.set("callback")
+        app.state.runner.schedule(note)
+
+    async with serving(app):
+        asyncio.get_running_loop().call_soon(callback)
+        await settle()
+    assert journal == ["callback"]
+
+
+async def test_schedule_in_a_bare_callback_without_a_trace_of_anyio():
+    """As under Uvicorn, where nothing has told AnyIO by a context variable which loop this is."""
+    import contextvars
+
+    app, journal = make_app(), Journal()
+    async with serving(app):
+        asyncio.get_running_loop().call_soon(
+            app.state.runner.schedule, journal.task("task"), context=contextvars.Context()
+        )
+        await asyncio.sleep(0)
+        await app.state.runner.join()
+    assert journal == ["task"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_native_cancellation_of_the_lifespan(times):
+    """G16: `Task.cancel()`, even twice, does not interrupt the drain."""
+    journal = Journal()
+
+    @asynccontextmanager
+    async def lifespan(app):
+        try:
+            yield
+        finally:
+            journal.append("app shuts down")
+
+    app = FastAPI(lifespan=lifespan)
+    runner = add_tasks(app, grace_period=100)
+    server = Server(app)
+    task = asyncio.create_task(server.run())
+    await server.answered.wait()
+    runner.task(shield=True).schedule(journal.ends("shielded", sleep=5))
+    runner.schedule(journal.ends("unshielded", sleep=5))
+    await settle()
+    for _ in range(times):
+        task.cancel()
+        await anyio.sleep(1)
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert journal[2:] == ["unshielded cancelled", "shielded ends", "app shuts down"]
+
+
+async def test_native_cancellation_of_the_lifespan_at_its_start():
+    """G16: even before the runner is open."""
+    app = make_app()
+    for ticks in range(8):
+        server = Server(app)
+        task = asyncio.create_task(server.run())
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.done()
+    async with serving(app):
+        task = app.state.runner.schedule(anyio.sleep, 0)
+        await task.finished.wait()

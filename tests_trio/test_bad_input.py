@@ -1,0 +1,171 @@
+"""Bad input gets a clear error, at the call, in the user's own frame."""
+
+import functools
+import math
+import traceback
+
+import anyio
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+
+from fastapi_tasks import (
+    FastAPITasksError,
+    FastAPITasksUninitializedAppError,
+    Task,
+    TaskConfig,
+    Tasks,
+    add_tasks,
+    get_tasks,
+)
+from tests_trio.support import Server, make_app, serving
+
+
+async def coroutine_function(): ...
+
+
+def generator():
+    yield
+
+
+async def async_generator():
+    yield
+
+
+class GeneratorObject:
+    def __call__(self):
+        yield
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (
+            coroutine_function,
+            r"not the coroutine .* write schedule\(func, arg\), not schedule\(func",
+        ),
+        (lambda: None, r"not NoneType: write schedule\(func, arg\)"),
+        (lambda: 7, "not int"),
+        (lambda: generator, "generator function 'generator'.*without yield"),
+        (lambda: async_generator, "generator function 'async_generator'"),
+        (lambda: functools.partial(generator), "generator function 'generator'"),
+        (lambda: GeneratorObject(), "generator function 'GeneratorObject'"),
+    ],
+)
+async def test_what_is_no_function(bad, message):
+    """G10: a TypeError that says what to write; the coroutine object causes no warning."""
+    app = make_app()
+    async with serving(app):
+        with pytest.raises(TypeError, match=message) as caught:
+            app.state.runner.schedule(bad())
+    names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert names[:2] == ["test_what_is_no_function", "schedule"]
+
+
+async def test_awaitables_that_are_no_coroutines():
+    """G10: a future, say."""
+
+    class Future:
+        def __await__(self):
+            yield
+
+    app = make_app()
+    async with serving(app):
+        with pytest.raises(TypeError, match=r"not the .*Future that"):
+            app.state.runner.schedule(Future())
+
+
+@pytest.mark.parametrize(
+    "options", [{"name": 7}, {"shield": 1}, {"shield": "yes"}, {"on_error": "log"}]
+)
+def test_options_of_another_type(options):
+    """At `TaskConfig(...)`, and at `task(...)`."""
+    with pytest.raises(TypeError, match=f"{next(iter(options))} must be"):
+        TaskConfig(**options)
+    with pytest.raises(TypeError, match=f"{next(iter(options))} must be"):
+        make_app().state.runner.task(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"grace_period": -1}, "grace_period must be a number of seconds from 0 up, not -1"),
+        ({"grace_period": math.nan}, "grace_period .* not nan"),
+        ({"grace_period": "1"}, "grace_period .* not '1'"),
+        ({"grace_period": None}, "grace_period .* not None"),
+        ({"shield_timeout": -0.5}, "shield_timeout .* not -0.5"),
+        ({"max_threads": 0}, "max_threads must be a number of threads from 1 up, not 0"),
+        ({"max_threads": 1.5}, "max_threads .* not 1.5"),
+        ({"max_threads": True}, "max_threads .* not True"),
+    ],
+)
+def test_numbers_that_make_no_sense(options, error):
+    """At `add_tasks(...)`, which leaves the app as it was."""
+    app = FastAPI()
+    with pytest.raises(ValueError, match=error):
+        add_tasks(app, **options)
+    add_tasks(app, grace_period=math.inf)
+
+
+def test_add_tasks_to_something_else():
+    with pytest.raises(TypeError, match="takes a FastAPI app, not Starlette"):
+        add_tasks(Starlette())
+    with pytest.raises(TypeError, match="config must be a TaskConfig, not dict"):
+        add_tasks(FastAPI(), config={"shield": True})
+
+
+def test_add_tasks_twice():
+    app = make_app()
+    with pytest.raises(FastAPITasksError, match="called for this app already"):
+        add_tasks(app)
+
+
+async def test_add_tasks_after_the_start():
+    app = FastAPI()
+    async with serving(app):
+        with pytest.raises(FastAPITasksError, match="has started already"):
+            add_tasks(app)
+
+
+async def test_no_add_tasks():
+    """The dependency itself raises: the request fails with the remedy in the log."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks): ...
+
+    with pytest.raises(FastAPITasksUninitializedAppError, match=r"call add_tasks\(app\)"):
+        await Server(app).call_raw()
+
+
+async def test_scheduling_before_the_lifespan():
+    with pytest.raises(FastAPITasksUninitializedAppError, match="has not been run"):
+        make_app().state.runner.schedule(anyio.sleep, 0)
+
+
+async def test_get_tasks_where_there_is_no_route():
+    """A middleware and a Starlette route are told to use the runner."""
+    app = make_app()
+    caught = []
+
+    @app.middleware("http")
+    async def middleware(request, call_next):
+        with pytest.raises(FastAPITasksError, match="use the runner") as error:
+            await get_tasks(request)
+        caught.append(error)
+        return await call_next(request)
+
+    async with serving(app) as server:
+        await server.get()
+    assert len(caught) == 1
+
+
+async def test_get_tasks_outside_of_an_app():
+    with pytest.raises(FastAPITasksUninitializedAppError):
+        await get_tasks(Request({"type": "http"}))
+
+
+def test_a_task_is_not_to_be_confused():
+    """A task in a log shows its name and its state."""
+    assert repr(Task(coroutine_function, (), {})) == "<Task 'coroutine_function' pending>"

@@ -1,0 +1,224 @@
+"""Where FastAPI apps get odd: WebSockets, middlewares, mounts, instrumentation, overrides."""
+
+import anyio
+import pytest
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect
+from fastapi.staticfiles import StaticFiles
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.middleware.gzip import GZipMiddleware
+
+from fastapi_tasks import RequestTasks, Tasks, add_tasks, get_tasks
+from tests_trio.support import Journal, make_app, serving, settle
+
+
+async def call_websocket(server, messages):
+    """One WebSocket call; returns what the app sent."""
+    incoming = [{"type": "websocket.connect"}, *messages]
+
+    async def receive():
+        await anyio.sleep(1)
+        return incoming.pop(0)
+
+    return await server.call_raw("/ws", type="websocket", receive=receive, subprotocols=[])
+
+
+@pytest.mark.parametrize("ending", ["returns", "disconnects", "fails"])
+async def test_websocket(ending):
+    """*After* tasks start when the endpoint has ended; a disconnect counts as a return."""
+    app, journal = make_app(), Journal()
+
+    @app.websocket("/ws")
+    async def endpoint(socket: WebSocket, tasks: Tasks):
+        tasks.schedule(journal.task("now"))
+        tasks.after_response.schedule(journal.task("after response"))
+        tasks.after_route.schedule(journal.task("after route"))
+        await socket.accept()
+        journal.append(await socket.receive_text())
+        if ending == "disconnects":
+            await socket.receive_text()
+        if ending == "fails":
+            raise ValueError
+
+    disconnect = {"type": "websocket.disconnect", "code": 1001}
+    async with serving(app) as server:
+        messages = [{"type": "websocket.receive", "text": "hello"}, disconnect]
+        try:
+            sent = await call_websocket(server, messages)
+        except (ValueError, WebSocketDisconnect):
+            assert ending != "returns"
+        else:
+            assert [message["type"] for message in sent] == ["websocket.accept"]
+        await settle()
+    assert journal == ["now", "hello", *["after route", "after response"] * (ending != "fails")]
+
+
+@pytest.mark.real_time
+async def test_one_request_tasks_per_request():
+    """However `Tasks` is asked for, it is one object: cached, uncached, in any scope."""
+    app = make_app()
+    seen = []
+
+    async def yielding(tasks: Tasks):
+        seen.append(tasks)
+        yield tasks
+
+    def sync(tasks: RequestTasks = Depends(get_tasks, use_cache=False)):
+        seen.append(tasks)
+
+    @app.get("/", dependencies=[Depends(sync)])
+    async def endpoint(
+        tasks: Tasks,
+        other: RequestTasks = Depends(yielding),
+        function: RequestTasks = Depends(get_tasks, scope="function"),
+    ):
+        seen.extend((tasks, other, function))
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+        assert len(seen) == 5
+        assert len(set(map(id, seen))) == 1
+
+
+@pytest.mark.real_time
+async def test_dependency_overrides():
+    """Tests of an app can put anything in the place of `Tasks`."""
+    app = make_app()
+    scheduled = []
+
+    class Fake:
+        def schedule(self, func, *args):
+            scheduled.append((func, args))
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.schedule(anyio.sleep, 7)
+
+    app.dependency_overrides[get_tasks] = Fake
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+    assert scheduled == [(anyio.sleep, (7,))]
+
+
+@pytest.mark.parametrize("added", ["before", "after"])
+async def test_buffering_middlewares(added):
+    """G3: `BaseHTTPMiddleware` and `GZipMiddleware`, added before `add_tasks` or after it."""
+    app, journal = FastAPI(), Journal()
+
+    async def dispatch(request, call_next):
+        response = await call_next(request)
+        journal.append("middleware")
+        return response
+
+    def add_middlewares():
+        app.add_middleware(GZipMiddleware, minimum_size=1)
+        app.middleware("http")(dispatch)
+
+    if added == "before":
+        add_middlewares()
+    add_tasks(app)
+    if added == "after":
+        add_middlewares()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.schedule(journal.task("after response"))
+        return ["x" * 10] * 1000
+
+    async def send(message):
+        await settle()
+        journal.append(message["type"] + " last" * (not message.get("more_body", False)))
+
+    async with serving(app) as server:
+        await server.call_raw(send=send, headers=[(b"accept-encoding", b"gzip")])
+        await settle()
+    assert journal[0] == "middleware"
+    assert journal[-2:] == ["http.response.body last", "after response"]
+    assert journal.count("after response") == 1
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("first", ["add_tasks", "instrument"])
+async def test_opentelemetry(first):
+    """The instrumentation applies in both orders, and a task runs in its request's trace."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    app, journal = FastAPI(), Journal()
+    if first == "add_tasks":
+        add_tasks(app)
+    FastAPIInstrumentor.instrument_app(app, tracer_provider=provider)
+    if first == "instrument":
+        add_tasks(app)
+
+    async def work():
+        with tracer.start_as_current_span("task"):
+            journal.append("task")
+
+    @app.exception_handler(Exception)
+    async def handle(request, error):
+        journal.append("500 handler")
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.schedule(work)
+
+    @app.get("/fails")
+    async def fails():
+        raise ValueError
+
+    async with serving(app) as server:
+        await server.get()
+        await settle()
+        spans = {span.name: span for span in exporter.get_finished_spans()}
+        assert spans["task"].context.trace_id == spans["GET /"].context.trace_id
+        assert journal == ["task"]
+        await server.get("/fails")
+        assert journal.count("500 handler") == 1
+    FastAPIInstrumentor.uninstrument_app(app)
+
+
+@pytest.mark.real_time
+async def test_front_end_dependencies(tmp_path):
+    """G3: a response that FastAPI sends inside the function scope ends the route by starting."""
+    (tmp_path / "index.html").write_text("hello")
+    app, journal = make_app(), Journal()
+
+    async def dependency(tasks: Tasks):
+        tasks.after_route.schedule(journal.task("after route"))
+        tasks.after_response.schedule(journal.task("after response"))
+
+    router = APIRouter(dependencies=[Depends(dependency)])
+    if not hasattr(router, "frontend"):
+        pytest.skip("this FastAPI has no front ends")
+    router.frontend("/", directory=tmp_path)
+    app.include_router(router)
+
+    async def send(message):
+        journal.append(message["type"].removeprefix("http.response."))
+
+    async with serving(app) as server:
+        await server.call_raw("/index.html", send=send)
+        await settle()
+    assert journal == ["after route", "start", "body", "after response"]
+
+
+@pytest.mark.real_time
+async def test_beside_static_files_and_background_tasks(tmp_path):
+    """Apps without tasks, and requests without tasks, work as before."""
+    (tmp_path / "file").write_text("content")
+    app, journal = make_app(), Journal()
+    app.mount("/static", StaticFiles(directory=tmp_path))
+
+    @app.get("/")
+    async def endpoint(background: BackgroundTasks):
+        background.add_task(journal.task("background"))
+
+    async with serving(app) as server:
+        assert (await server.get("/static/file")).text == "content"
+        assert (await server.get("/")).status_code == 200
+        assert (await server.get("/missing")).status_code == 404
+    assert journal == ["background"]
