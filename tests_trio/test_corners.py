@@ -1,5 +1,7 @@
 """Where FastAPI apps get odd: WebSockets, middlewares, mounts, instrumentation, overrides."""
 
+import contextlib
+
 import anyio
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect
@@ -182,8 +184,9 @@ async def test_opentelemetry(first):
 
 
 @pytest.mark.real_time
-async def test_front_end_dependencies(tmp_path):
-    """G3: a response that FastAPI sends inside the function scope ends the route by starting."""
+@pytest.mark.parametrize("failing", [False, True])
+async def test_front_end_dependencies(tmp_path, failing):
+    """G3, G6: a response that is sent inside the function scope ends the route by starting."""
     (tmp_path / "index.html").write_text("hello")
     app, journal = make_app(), Journal()
 
@@ -199,9 +202,12 @@ async def test_front_end_dependencies(tmp_path):
 
     async def send(message):
         journal.append(message["type"].removeprefix("http.response."))
+        if failing and message["type"] == "http.response.body":
+            raise OSError("the client went away")
 
     async with serving(app) as server:
-        await server.call_raw("/index.html", send=send)
+        with pytest.raises(BaseException) if failing else contextlib.nullcontext():
+            await server.call_raw("/index.html", send=send)
         await settle()
     assert journal == ["after route", "start", "body", "after response"]
 

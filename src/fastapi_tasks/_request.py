@@ -89,8 +89,7 @@ class RequestTasks(TaskScheduler):
     def reach(self, timing: Timing) -> None:
         """A timing point has come: start the tasks that wait for it, once."""
         with self.runner._lock:
-            waiting = self._waiting.pop(timing, ())
-            tasks = [task for task in waiting if task.state is TaskState.PENDING]
+            tasks = self._waiting.pop(timing, ())
             self._queue.extend(tasks)
         for task in tasks:
             self.runner._start(task)

@@ -179,6 +179,9 @@ class TaskRunner(TaskScheduler):
             self._mailbox.post(task)
 
     def _spawn(self, task: Task[..., Any]) -> bool:
+        """Have the task run on the event loop; return whether that was possible from here."""
+        if task.state is not TaskState.PENDING:  # cancelled on its way here
+            return True
         group = self._shielded if task.config.shielded else self._unshielded
         coro = self._run(task, group.cancel_scope)
         try:
@@ -231,8 +234,7 @@ class TaskRunner(TaskScheduler):
                     self._opened.set()
                     while True:
                         for task in await self._mailbox.receive():
-                            if task.state is TaskState.PENDING:
-                                self._spawn(task)
+                            self._spawn(task)
         finally:
             self._close()
 
