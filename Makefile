@@ -21,6 +21,11 @@ lint: .venv/installed
 
 check: lint test
 
+floors:  # the suite with the oldest versions that pyproject.toml allows
+	$(PYTHON) -m venv .venv/floors
+	.venv/floors/bin/pip install --quiet --editable '.[test]' 'anyio==4.14.0' 'fastapi==0.134.0'
+	.venv/floors/bin/python -m pytest
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'

@@ -8,7 +8,7 @@ Two things here lean on FastAPI's and Starlette's insides, for want of a public 
 * `_watch_route` pushes a callback onto the exit stack of FastAPI's function scope, which FastAPI
   keeps in the ASGI scope under a private name.
 
-Tested with FastAPI 0.121 to 0.165.
+Tested with FastAPI 0.134 to 0.165.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ Tasks = Annotated[RequestTasks, Depends(get_tasks)]
 def _watch_route(scope: Scope, tasks: RequestTasks) -> None:
     """Have the tasks told when FastAPI's function scope ends, after all its dependencies.
 
-    Tested with FastAPI 0.121 (the first with function scopes) to 0.165.
+    Tested with FastAPI 0.134 to 0.165; function scopes came with 0.121.
     """
     stack: AsyncExitStack[bool | None] | None = scope.get(_FUNCTION_STACK)
     if stack is None:
