@@ -23,7 +23,7 @@ book: audit
 book: inventory updated
 -- response starts: 202
 -- response sent
-""".split("\n")[1:-1]
+""".strip().splitlines()
 
 
 def test_demo():

@@ -84,6 +84,29 @@ async def test_a_task_shows_its_call():
     assert seen == [("n", fail, (1, 2), {"key": "value"}, False), (True, "why")]
 
 
+async def test_an_error_handler_tries_again():
+    """`await task()` calls the function once more; it raises what that raises."""
+    attempts, seen = [], []
+
+    async def flaky(value):
+        attempts.append(value)
+        if len(attempts) < 3:
+            raise ValueError(f"attempt {len(attempts)}")
+        return value
+
+    async def retry(task: Task, error: Exception):
+        with pytest.raises(ValueError, match="attempt 2"):
+            await task()
+        seen.append(await task())
+
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.task(on_error=retry).schedule(flaky, "value")
+        await task.finished.wait()
+    assert (attempts, seen) == (["value"] * 3, ["value"])
+    assert str(task.exception) == "attempt 1"
+
+
 def test_errors_are_related():
     assert issubclass(FastAPITasksUninitializedAppError, FastAPITasksError)
     assert fastapi_tasks.FastAPITasksError is FastAPITasksError

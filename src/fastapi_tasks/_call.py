@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, cast
 
-from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class, to_thread
+from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class
 
-from ._task import Task, TaskState, is_async
+from ._function import call
+from ._task import Task, TaskState
 
 logger = logging.getLogger("fastapi_tasks")
 
@@ -44,35 +44,6 @@ async def _handle_error(
     except BaseException as exc:
         what = f"the error handler of task {task.name!r}"
         _contain(exc, without_cancellations(exc), what, scope)
-
-
-async def call(
-    func: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    threads: CapacityLimiter,
-) -> Any:
-    """Await an async function; run any other callable in a worker thread."""
-    if is_async(func):
-        return await func(*args, **kwargs)
-
-    # What the function returns or raises is carried out in a box: Trio refuses a coroutine as what
-    # a thread returns, and asyncio throws an exception into the waiting task, where `GeneratorExit`
-    # would close all coroutines up to AnyIO's instead of being caught by `run()`.
-    box: list[Any] = []
-    error: list[BaseException] = []
-
-    def call_in_thread() -> None:
-        try:
-            box.append(func(*args, **kwargs))
-        except BaseException as exc:
-            error.append(exc)
-
-    await to_thread.run_sync(call_in_thread, limiter=threads)
-    for exc in error:
-        raise exc
-    result: Any = box.pop()
-    return await result if inspect.iscoroutine(result) else result
 
 
 def without_cancellations(exc: BaseException) -> BaseException | None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, overload
 
 from ._config import TaskConfig, TaskErrorHandler
-from ._task import Task, Timing, check_callable
+from ._function import check_callable
+from ._task import Task, Timing
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Mapping
 from contextvars import Context
 from enum import Enum
@@ -13,6 +11,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 from anyio import Event
 
 from ._config import TaskConfig
+from ._function import call, function_name
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -116,6 +115,14 @@ class Task(Generic[P, T]):
     def __repr__(self) -> str:
         return f"<Task {self.name!r} {self.state.value}>"
 
+    async def __call__(self) -> Any:
+        """Call the function once more, here and now, with the same arguments.
+
+        For an error handler that tries again. It changes nothing of the task; what the function
+        returns or raises is passed on.
+        """
+        return await call(self.func, self.args, self.kwargs)
+
     # The rest is the runner's, on the event loop's thread.
 
     def _enter(self, state: TaskState, exception: BaseException | None = None) -> None:
@@ -130,47 +137,3 @@ class Task(Generic[P, T]):
         self._is_finished = True
         if self._finished is not None:
             self._finished.set()
-
-
-def function_name(func: Callable[..., Any]) -> str:
-    """The qualified name: of a partial the wrapped function's, of an object its class's."""
-    func = _unwrap(func)
-    name = getattr(func, "__qualname__", None)
-    return name if isinstance(name, str) else type(func).__qualname__
-
-
-def is_async(func: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine: an async function, method or callable object."""
-    return _is(inspect.iscoroutinefunction, func)
-
-
-def check_callable(func: object) -> None:
-    """Raise a TypeError that says what to write instead, if it cannot be a task (G10)."""
-    if inspect.isawaitable(func):
-        if inspect.iscoroutine(func):
-            func.close()  # it will not be awaited, and its author hears of that here
-        raise TypeError(
-            f"schedule() takes a function and its arguments, not the {type(func).__qualname__} "
-            "that calling it returns: write schedule(func, arg), not schedule(func(arg))"
-        )
-    if not callable(func):
-        raise TypeError(
-            f"schedule() takes a function and its arguments, not {type(func).__qualname__}: "
-            "write schedule(func, arg)"
-        )
-    if _is(inspect.isgeneratorfunction, func) or _is(inspect.isasyncgenfunction, func):
-        raise TypeError(
-            f"schedule() cannot run the generator function {function_name(func)!r}: nobody would "
-            "iterate over it; write a function without yield that does the iterating"
-        )
-
-
-def _is(predicate: Callable[[Any], bool], func: Callable[..., Any]) -> bool:
-    func = _unwrap(func)
-    return predicate(func) or predicate(type(func).__call__)
-
-
-def _unwrap(func: Callable[..., Any]) -> Callable[..., Any]:
-    while isinstance(func, functools.partial):
-        func = func.func
-    return func
