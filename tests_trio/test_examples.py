@@ -1,6 +1,7 @@
 """The examples do what their docstrings say."""
 
 from contextlib import asynccontextmanager
+from itertools import count
 
 import anyio
 import pytest
@@ -84,7 +85,7 @@ async def test_shop():
             "tea: payment made",
         ]
         assert shop.log == expected
-        assert (await client.get("/log")).json() == [*expected, "response 200 starts"][:-1]
+        assert (await client.get("/log")).json() == expected
     assert shop.log[-1] == "pool closes"
 
 
@@ -103,23 +104,20 @@ async def test_shop_hears_of_a_failed_audit(caplog):
         response = await client.post("/orders", json={"item": "gold", "amount": 5000})
         assert response.status_code == 202
         await anyio.sleep(1)
-    assert sorted(shop.log) == sorted(
-        [
-            "pool opens",
-            "gold: order accepted",
-            "gold: payment starts",
-            "gold: audit",
-            "audit failed: more than 1000",
-            "gold: inventory updated",
-            "response 202 starts",
-            "response sent",
-            "gold: confirmation starts",
-            "gold: confirmation sent",
-            "gold: payment made",
-            "pool closes",
-        ]
-    )
-    assert shop.log.index("gold: audit") < shop.log.index("audit failed: more than 1000")
+    assert shop.log == [
+        "pool opens",
+        "gold: order accepted",
+        "gold: payment starts",
+        "gold: audit",
+        "audit failed: more than 1000",
+        "gold: inventory updated",
+        "response 202 starts",
+        "response sent",
+        "gold: confirmation starts",
+        "gold: confirmation sent",
+        "gold: payment made",
+        "pool closes",
+    ]
     assert [record.getMessage() for record in caplog.records] == ["task 'audit' failed"]
 
 
@@ -165,9 +163,9 @@ async def test_concurrent_processing():
     ]
 
 
-async def test_staged_execution():
+async def test_staged_execution(monkeypatch):
     """G2, G3, G4: the payment beside the endpoint, then the stages in their order."""
-    staged_execution.numbers = iter([7])
+    monkeypatch.setattr(staged_execution, "numbers", count(7))
     async with serving_example(staged_execution) as client:
         response = await client.post("/order", params={"item": "tea"})
         assert response.json() == {"order_id": 7}
