@@ -173,14 +173,14 @@ def _watch_route(scope: Scope, tasks: RequestTasks) -> None:
             "Tasks work in endpoints of FastAPI's routes and in their dependencies, and this is "
             "neither: elsewhere use the runner that add_tasks(app) returned"
         )
-    if not tasks.begin_route(stack):
+    if not tasks._begin_route(stack):
         return
 
     def route_ended(_: Any, error: BaseException | None, __: Any) -> None:
         if error is None or _is_disconnect(error):
-            tasks.reach("after_route")
+            tasks._reach("after_route")
         else:
-            tasks.route_failed(error)
+            tasks._route_failed(error)
 
     # Exit callbacks run last in, first out, and dependencies before this one in a signature have
     # put theirs there already: so slide ours in under them.

@@ -22,7 +22,7 @@ from anyio import (
     create_task_group,
     sleep_forever,
 )
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from ._mailbox import Mailbox
 
@@ -44,12 +44,7 @@ class Host:
         try:
             with CancelScope(shield=True):
                 async with create_task_group() as self._shielded:
-                    await self._shielded.start(self._host_unshielded)
-                    if self._abandoned:
-                        self.end()
-                    else:
-                        on_open()
-                        self.opened.set()
+                    self._shielded.start_soon(self._host_unshielded, on_open)
                     while True:
                         self._call_all(await self._mailbox.receive())
         finally:
@@ -60,9 +55,13 @@ class Host:
         for func in functions:  # in a frame of its own, which does not keep the last one alive
             func()
 
-    async def _host_unshielded(self, *, task_status: TaskStatus[None]) -> None:
+    async def _host_unshielded(self, on_open: Callable[[], None]) -> None:
         async with create_task_group() as self._unshielded:
-            task_status.started()
+            if self._abandoned:
+                self.end()
+            else:
+                on_open()
+                self.opened.set()
             await sleep_forever()
 
     def spawn(

@@ -150,7 +150,7 @@ class Lifespan:
                 runner._discard(task)
         runner._host.cancel_unshielded()
         for line in dict.fromkeys(task._line for task in tasks if task._line is not None):
-            line.release()
+            line._release()
 
     async def _wait_for_tasks(self, deadline: float) -> None:
         runner = self._runner

@@ -82,7 +82,7 @@ class RequestTasks(TaskScheduler):
 
     # What follows is called by the exchange and by the runner.
 
-    def add(self, task: Task[..., Any], *, draining: bool) -> bool:
+    def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
         if task.config.hold_response and self._held is not None and task.timing != "after_response":
             self._held.append(task)
         waiting = self._waiting.get(task.timing)
@@ -93,7 +93,7 @@ class RequestTasks(TaskScheduler):
         waiting.append(task)
         return False
 
-    def begin_route(self, route: object) -> bool:
+    def _begin_route(self, route: object) -> bool:
         """Note which route is running; return whether its end is to be reported.
 
         `route` is any object that only this run of the route has. There is more than one in a
@@ -106,7 +106,7 @@ class RequestTasks(TaskScheduler):
         self._route, self._route_task = route, get_current_task().id
         return True
 
-    def reach(self, timing: Timing) -> None:
+    def _reach(self, timing: Timing) -> None:
         """A timing point has come: start the tasks that wait for it, once."""
         with self.runner._lock:
             tasks = self._waiting.pop(timing, ())
@@ -114,11 +114,11 @@ class RequestTasks(TaskScheduler):
         for task in tasks:
             self.runner._start(task)
 
-    def release(self) -> None:
-        self.reach("after_route")
-        self.reach("after_response")
+    def _release(self) -> None:
+        self._reach("after_route")
+        self._reach("after_response")
 
-    def route_failed(self, error: BaseException) -> None:
+    def _route_failed(self, error: BaseException) -> None:
         """Drop what waits for a timing point (G6), unless the response is under way already.
 
         A route that was cancelled did not fail by itself: the server cut it off, as it does in a
@@ -144,22 +144,22 @@ class RequestTasks(TaskScheduler):
                 len(dropped),
                 names(dropped),
             )
-        self.reach("after_route")
+        self._reach("after_route")
 
-    async def turn(self, task: Task[..., Any]) -> None:
+    async def _turn(self, task: Task[..., Any]) -> None:
         while task.state is TaskState.PENDING and self._next() is not task:
             await cancel_shielded_checkpoint()
         if task.state is TaskState.PENDING:
             self._queue.popleft()
 
-    def holds_up(self, task: Task[..., Any]) -> bool:
+    def _holds_up(self, task: Task[..., Any]) -> bool:
         return (
             task in self._waiting.get(task.timing, ()) and get_current_task().id == self._route_task
         )
 
-    async def response_starts(self) -> None:
+    async def _response_starts(self) -> None:
         """Start what comes before the response, and wait for what holds it."""
-        self.reach("after_route")  # which the route's end has done, if the route made the response
+        self._reach("after_route")  # which the route's end has done, if the route made the response
         # All that was handed over until now, and no more: what starts may hand over more for ever.
         for task in tuple(self._queue):
             while task.state is TaskState.PENDING:
@@ -168,9 +168,9 @@ class RequestTasks(TaskScheduler):
             await self._held.pop().finished.wait()
         self._held = None
 
-    def respond(self) -> None:
+    def _respond(self) -> None:
         """The response had started before the first use of tasks."""
-        self.reach("after_route")
+        self._reach("after_route")
         self._held = None
 
     def _next(self) -> Task[..., Any] | None:
@@ -201,9 +201,9 @@ class Exchange:
         if tasks is None:
             tasks = self._tasks[self.runner] = RequestTasks(self.runner)
             if self._responding:
-                tasks.respond()
+                tasks._respond()
             if self._ended:
-                tasks.release()
+                tasks._release()
         return tasks
 
     def watch(self, send: Send) -> Send:
@@ -217,7 +217,7 @@ class Exchange:
                 self._responding = True
                 self._trailers = message.get("trailers", False)
                 for tasks in tuple(self._tasks.values()):
-                    await tasks.response_starts()
+                    await tasks._response_starts()
             await send(message)
             if self._is_last(message):
                 self.end()
@@ -239,4 +239,4 @@ class Exchange:
         """The last message was sent, or there will be none."""
         self._ended = True
         for tasks in self._tasks.values():
-            tasks.release()
+            tasks._release()

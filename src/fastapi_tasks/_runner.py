@@ -150,8 +150,7 @@ class TaskRunner(TaskScheduler):
     # Admission and start: from any thread.
 
     @property
-    def threads(self) -> CapacityLimiter:
-        """What the sync tasks take their threads from."""
+    def _threads(self) -> CapacityLimiter:
         return self._host.threads
 
     def _submit(self, task: Task[..., Any]) -> None:
@@ -172,7 +171,7 @@ class TaskRunner(TaskScheduler):
             self._host.call(partial(self._forget, task))
             return
         with self._lock:
-            starts_now = line is None or line.add(task, draining=self._phase is Phase.DRAINING)
+            starts_now = line is None or line._add(task, draining=self._phase is Phase.DRAINING)
         if starts_now:
             self._start(task)
         # else the line starts it
@@ -228,11 +227,10 @@ class TaskRunner(TaskScheduler):
         task._context = None
         return True
 
-    def cancel(self, task: Task[..., Any]) -> None:
-        """Cancel a task of this runner: what `task.cancel()` does."""
-        self._host.call(partial(self._cancel, task))
-
     def _cancel(self, task: Task[..., Any]) -> None:
+        self._host.call(partial(self._cancel_here, task))
+
+    def _cancel_here(self, task: Task[..., Any]) -> None:
         if task.state is TaskState.PENDING:
             self._discard(task)
         elif task._handle is not None:
@@ -243,11 +241,11 @@ class TaskRunner(TaskScheduler):
     async def _run(self, task: Task[..., Any], scope: CancelScope) -> None:
         try:
             if task._line is not None:
-                await task._line.turn(task)
+                await task._line._turn(task)
             if task.state is TaskState.PENDING:
                 task._enter(TaskState.RUNNING)
                 self._instruments.tell("task_started", task)
-                await run(task, self.threads, scope)
+                await run(task, self._threads, scope)
         finally:
             self._forget(task)
 

@@ -33,27 +33,31 @@ class Runner(Protocol):
     """What a task needs of its runner."""
 
     @property
-    def threads(self) -> CapacityLimiter: ...
+    def _threads(self) -> CapacityLimiter:
+        """What sync tasks take their threads from."""
+        ...
 
-    def cancel(self, task: Task[..., Any]) -> None: ...
+    def _cancel(self, task: Task[..., Any]) -> None:
+        """Cancel a task, from any thread."""
+        ...
 
 
 class Line(Protocol):
     """The tasks of one request: when they may start, and in which order."""
 
-    def add(self, task: Task[..., Any], *, draining: bool) -> bool:
+    def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
         """Take a task in; return whether it starts now. The runner's lock is held."""
         ...
 
-    def release(self) -> None:
+    def _release(self) -> None:
         """Start what waits for a timing point, as if all of them had come."""
         ...
 
-    async def turn(self, task: Task[..., Any]) -> None:
+    async def _turn(self, task: Task[..., Any]) -> None:
         """Return when each task before this one has started, or will not."""
         ...
 
-    def holds_up(self, task: Task[..., Any]) -> bool:
+    def _holds_up(self, task: Task[..., Any]) -> bool:
         """Whether the task cannot start before the running code has ended."""
         ...
 
@@ -170,7 +174,7 @@ class Task(Generic[P, T]):
         finished task it does nothing.
         """
         if self._runner is not None and not self._is_finished:
-            self._runner.cancel(self)
+            self._runner._cancel(self)
 
     def __await__(self) -> Generator[Any, Any, T]:
         """Wait until the task has finished; return its result. Cancelling this leaves it running.
@@ -197,7 +201,7 @@ class Task(Generic[P, T]):
             return
         if running_task.get() is self:
             raise FastAPITasksError(f"task {self.name!r} cannot wait for itself")
-        if self._line is not None and self._line.holds_up(self):
+        if self._line is not None and self._line._holds_up(self):
             raise FastAPITasksError(
                 f"task {self.name!r} starts {self.timing.replace('_', ' ')}, and this code, which "
                 "would wait for it, comes before that: await it in another task"
@@ -209,7 +213,7 @@ class Task(Generic[P, T]):
         For an error handler that tries again. It changes nothing of the task; what the function
         returns or raises is passed on.
         """
-        threads = self._runner.threads if self._runner is not None else None
+        threads = self._runner._threads if self._runner is not None else None
         return await call(self.func, self.args, self.kwargs, threads)
 
     # The rest is the runner's, on the event loop's thread.
