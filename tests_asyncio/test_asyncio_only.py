@@ -133,3 +133,19 @@ async def test_native_cancellation_of_the_lifespan_at_its_start():
     async with serving(app):
         task = app.state.runner.schedule(anyio.sleep, 0)
         await task.finished.wait()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_loop_that_ends_while_the_lifespan_begins():
+    """G16: `asyncio.run()` cancels everything then, also what has not run a line."""
+    for ticks in range(12):
+
+        async def main(ticks=ticks):
+            server = Server(make_app())
+            task = asyncio.create_task(server.run())
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            return task
+
+        assert asyncio.run(main()).done()

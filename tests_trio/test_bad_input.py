@@ -95,7 +95,7 @@ def test_options_of_another_type(options):
         ({"grace_period": "1"}, "grace_period .* not '1'"),
         ({"grace_period": None}, "grace_period .* not None"),
         ({"shield_timeout": -0.5}, "shield_timeout .* not -0.5"),
-        ({"max_threads": 0}, "max_threads must be a number of threads from 1 up, not 0"),
+        ({"max_threads": 0}, "max_threads must be a whole number from 1 up, not 0"),
         ({"max_threads": 1.5}, "max_threads .* not 1.5"),
         ({"max_threads": True}, "max_threads .* not True"),
     ],

@@ -244,7 +244,7 @@ async def test_cancelled_while_waiting_for_its_turn():
         task = tasks.schedule(journal.task("task"))
         await settle_rounds()
         assert (task.state, task.finished.is_set()) == (TaskState.PENDING, False)
-        tasks.runner._cut_off()
+        app.middleware_stack.app.args[2]._cut_off()
         assert task.finished.is_set()
         await settle_rounds()
         blocker._enter(TaskState.CANCELLED)
@@ -337,7 +337,7 @@ async def test_requests_that_begin_in_the_drain():
 @pytest.mark.real_time
 async def test_threads_are_waited_for(caplog, monkeypatch):
     """G17: a running one past every timeout, by name; one that waits for a thread is cancelled."""
-    monkeypatch.setattr("fastapi_tasks._runner.REPORT_INTERVAL", 0.05)
+    monkeypatch.setattr("fastapi_tasks._lifespan.REPORT_INTERVAL", 0.05)
     app, journal = make_app(grace_period=0, max_threads=1, shield_timeout=0.02), Journal()
     running, release = threading.Event(), threading.Event()
 

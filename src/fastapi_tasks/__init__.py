@@ -2,15 +2,22 @@
 
 from ._config import TaskConfig, TaskErrorHandler
 from ._fastapi import Tasks, add_tasks, get_tasks
+from ._instrument import Instrument
 from ._request import RequestTasks
-from ._runner import TaskRunner
+from ._runner import TaskRunner, TaskStatistics
 from ._scheduler import TaskScheduler
 from ._task import Task, TaskState
-from .errors import FastAPITasksError, FastAPITasksUninitializedAppError, TasksClosedError
+from .errors import (
+    FastAPITasksError,
+    FastAPITasksUninitializedAppError,
+    TasksClosedError,
+    TooManyTasksError,
+)
 
 __all__ = (
     "FastAPITasksError",
     "FastAPITasksUninitializedAppError",
+    "Instrument",
     "RequestTasks",
     "Task",
     "TaskConfig",
@@ -18,8 +25,10 @@ __all__ = (
     "TaskRunner",
     "TaskScheduler",
     "TaskState",
+    "TaskStatistics",
     "Tasks",
     "TasksClosedError",
+    "TooManyTasksError",
     "add_tasks",
     "get_tasks",
 )

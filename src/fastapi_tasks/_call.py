@@ -1,17 +1,17 @@
-"""Running one task: the call, how it ended, its error handler. Nothing gets out of here (G12)."""
+"""Running one task: the call, how it ended, its error handler. No failure gets out (G12)."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
+from contextlib import nullcontext
+from logging import ERROR, WARNING
 from typing import Any, cast
 
 from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class
 
 from ._function import call
-from ._task import Task, TaskState
-
-logger = logging.getLogger("fastapi_tasks")
+from ._log import log
+from ._task import Task, TaskState, running_task
 
 
 async def run(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope) -> None:
@@ -20,17 +20,32 @@ async def run(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope
     `scope` is the one that the runner cancels the task by: a cancellation from elsewhere is worth
     a warning.
     """
-    task._enter(TaskState.RUNNING)
+    running_task.set(task)
     try:
-        await call(task.func, task.args, task.kwargs, threads)
+        task._result = await _call(task, threads)
     except BaseException as exc:
         failure = without_cancellations(exc)
         task._enter(TaskState.FAILED if failure else TaskState.CANCELLED, failure)
-        _contain(exc, failure, f"task {task.name!r}", scope)
+        _contain(exc, failure, f"task {task.name!r}", task, scope)
     else:
         task._enter(TaskState.SUCCEEDED)
     if task.config.on_error is not None and isinstance(task.exception, Exception):
         await _handle_error(task, task.config.on_error, threads, scope)
+
+
+async def _call(task: Task[..., Any], threads: CapacityLimiter) -> Any:
+    """Call the function, as its options say: `retry(limiter(thread slot(timeout(call))))`.
+
+    No token is held while a retry backs off, and waiting does not use up the timeout.
+    """
+    config = task.config
+
+    async def attempt() -> Any:
+        task.attempts += 1
+        async with config.limiter or nullcontext():
+            return await call(task.func, task.args, task.kwargs, threads, config.timeout)
+
+    return await (attempt() if config.retry is None else config.retry(attempt))
 
 
 async def _handle_error(
@@ -43,36 +58,49 @@ async def _handle_error(
         await call(handler, (task, task.exception), {}, threads)
     except BaseException as exc:
         what = f"the error handler of task {task.name!r}"
-        _contain(exc, without_cancellations(exc), what, scope)
+        _contain(exc, without_cancellations(exc), what, task, scope)
 
 
 def without_cancellations(exc: BaseException) -> BaseException | None:
     """What of an exception is a failure; `None` if it is nothing but cancellation (G14).
 
     The same clean-up error of a cancelled task arrives alone on asyncio and in a group with the
-    cancellation on Trio, so groups are taken apart.
+    cancellation on Trio, so groups are taken apart. One that cannot be is a failure as a whole.
     """
     cancelled = get_cancelled_exc_class()
     if isinstance(exc, BaseExceptionGroup):
-        return cast("BaseExceptionGroup[BaseException]", exc).split(cancelled)[1]
+        return without(cast("BaseExceptionGroup[BaseException]", exc), cancelled)
     return None if isinstance(exc, cancelled) else exc
+
+
+def without(
+    group: BaseExceptionGroup[BaseException], kind: type[BaseException]
+) -> BaseException | None:
+    """What of an exception group is not of this kind."""
+    try:
+        return group.split(kind)[1]
+    except Exception:  # a subclass whose `derive()` fails
+        return group
 
 
 def is_interrupt(exc: BaseException) -> bool:
     """Whether it is a `KeyboardInterrupt`, or has one in it."""
     if isinstance(exc, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", exc)
-        return group.subgroup(KeyboardInterrupt) is not None
+        return any(map(is_interrupt, cast("BaseExceptionGroup[BaseException]", exc).exceptions))
     return isinstance(exc, KeyboardInterrupt)
 
 
 def _contain(
-    exc: BaseException, failure: BaseException | None, what: str, scope: CancelScope
+    exc: BaseException,
+    failure: BaseException | None,
+    what: str,
+    task: Task[..., Any],
+    scope: CancelScope,
 ) -> None:
     """Say in the log what deserves to be said; let `KeyboardInterrupt` pass, and nothing else."""
     if is_interrupt(exc):
         raise exc
     if failure is not None:
-        logger.error("%s failed", what, exc_info=failure)
-    elif not scope.cancel_called:
-        logger.warning("%s was cancelled, but not by this library: it ended here", what)
+        log(ERROR, "%s failed", what, error=failure)
+    elif not (scope.cancel_called or task._is_cancelling):
+        log(WARNING, "%s was cancelled, but not by this library: it ended here", what)

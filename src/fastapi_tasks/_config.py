@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ._function import is_generator
 
 if TYPE_CHECKING:
     from ._task import Task
 
 TaskErrorHandler: TypeAlias = Callable[["Task[..., Any]", Exception], Any]
 """What `on_error` takes: called with the task and its error; sync (in a worker thread) or async."""
+
+TaskRetry: TypeAlias = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""What `retry` takes: an async caller of one async function without arguments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,21 +28,44 @@ class TaskConfig:
             qualified name.
         shield: whether the task survives the drain, that is: runs to its end, within
             `shield_timeout`, when the app shuts down. Its error handler does so too.
-        on_error: called with `(task, error)` once the task has failed with an `Exception`.
-            Other `BaseException`s are logged only. What it raises is logged.
+        on_error: called with `(task, error)` once the task has finally failed, after the last
+            retry, with an `Exception`. Other `BaseException`s are logged only. What it raises is
+            logged.
+        timeout: seconds for one attempt; past it the attempt is cancelled, and fails with
+            `TimeoutError`. A function in a thread can only be asked, by
+            `anyio.from_thread.check_cancelled()`; one that returns late has succeeded.
+        retry: an async caller that is given one async function without arguments, such as
+            `stamina.AsyncRetryingCaller(...).on(...)` or `tenacity.AsyncRetrying(...)`.
+        limiter: an async context manager that is entered around each attempt, such as
+            `anyio.CapacityLimiter` or `anyio.Semaphore`; shared by whoever shares the object.
+        hold_response: whether the response waits until the task has finished (*now* and *after
+            route* tasks). A failure still does not touch the response.
+        even_if_failed: whether an *after* task also starts when the route failed.
 
     Raises:
         TypeError: for a value of another type.
+        ValueError: for a negative `timeout`.
     """
 
     name: str | None = None
     shield: bool | None = None
     on_error: TaskErrorHandler | None = None
+    timeout: float | None = None
+    retry: TaskRetry | None = None
+    limiter: AbstractAsyncContextManager[Any] | None = None
+    hold_response: bool | None = None
+    even_if_failed: bool | None = None
 
     def __post_init__(self) -> None:
-        _check(self.name, "name", "a string", valid=isinstance(self.name, str))
-        _check(self.shield, "shield", "True, False or None", valid=isinstance(self.shield, bool))
-        _check(self.on_error, "on_error", "a function", valid=callable(self.on_error))
+        _check("name", self.name, "a string", lambda name: isinstance(name, str))
+        for field in ("shield", "hold_response", "even_if_failed"):
+            _check(field, getattr(self, field), "True, False or None", _is_bool)
+        _check("on_error", self.on_error, "a function without yield", _is_function)
+        _check("retry", self.retry, "an async caller", callable)
+        _check("timeout", self.timeout, "a number of seconds", _is_number)
+        _check("limiter", self.limiter, "an async context manager", _is_context_manager)
+        if self.timeout is not None and not self.timeout >= 0:
+            raise ValueError(f"timeout must be a number of seconds from 0 up, not {self.timeout!r}")
 
     @property
     def shielded(self) -> bool:
@@ -49,6 +78,22 @@ class TaskConfig:
         return replace(self, **{name: value for name, value in values.items() if value is not None})
 
 
-def _check(value: object, name: str, wanted: str, *, valid: bool) -> None:
-    if value is not None and not valid:
+def _check(name: str, value: object, wanted: str, is_valid: Callable[[Any], bool]) -> None:
+    if value is not None and not is_valid(value):
         raise TypeError(f"{name} must be {wanted}, not {type(value).__qualname__}")
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_context_manager(value: object) -> bool:
+    return hasattr(type(value), "__aenter__") and hasattr(type(value), "__aexit__")
+
+
+def _is_function(value: object) -> bool:
+    return callable(value) and not is_generator(value)

@@ -13,9 +13,10 @@ Tested with FastAPI 0.134 to 0.165.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, WebSocketDisconnect
 from fastapi.requests import HTTPConnection
@@ -23,6 +24,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ._config import TaskConfig
+from ._instrument import Instrument
 from ._lifespan import Lifespan
 from ._request import Exchange, RequestTasks
 from ._runner import TaskRunner
@@ -38,7 +40,9 @@ def add_tasks(
     config: TaskConfig | None = None,
     grace_period: float = 0,
     shield_timeout: float | None = None,
+    max_tasks: int | None = None,
     max_threads: int = 40,
+    instruments: Iterable[Instrument] = (),
 ) -> TaskRunner:
     """Switch background tasks on for an app; call it once, before the app starts.
 
@@ -53,8 +57,11 @@ def add_tasks(
         shield_timeout: seconds that shielded tasks have after that, before they are cancelled too;
             `None` waits for them without limit. A function that runs in a thread cannot be
             cancelled and is always waited for.
+        max_tasks: how many tasks may be unfinished at a time, past which `schedule()` raises
+            `TooManyTasksError`; `None` for no limit.
         max_threads: how many sync functions run at a time. They do not take the threads of `def`
             endpoints.
+        instruments: objects that are told of every task.
 
     Returns:
         The app's runner, for work that belongs to no request.
@@ -71,17 +78,33 @@ def add_tasks(
         raise FastAPITasksError("add_tasks() was called for this app already: call it once")
     if app.middleware_stack is not None:
         raise FastAPITasksError("the app has started already: call add_tasks(app) where it is made")
+    _check_seconds("grace_period", grace_period)
+    if shield_timeout is not None:
+        _check_seconds("shield_timeout", shield_timeout)
+    if max_tasks is not None:
+        _check_count("max_tasks", max_tasks)
+    _check_count("max_threads", max_threads)
     runner = TaskRunner(
         config or TaskConfig(),
-        grace_period=grace_period,
-        shield_timeout=shield_timeout,
+        max_tasks=max_tasks,
         max_threads=max_threads,
+        instruments=instruments,
     )
     setattr(app.state, _EXCHANGE, runner)
-    lifespan = Lifespan(runner)
+    lifespan = Lifespan(runner, grace_period=grace_period, shield_timeout=shield_timeout)
     build = app.build_middleware_stack
     setattr(app, "build_middleware_stack", lambda: _Outermost(build(), runner, lifespan))
     return runner
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{name} must be a number of seconds from 0 up, not {value!r}")
+
+
+def _check_count(name: str, value: int) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a whole number from 1 up, not {value!r}")
 
 
 class _Outermost(ServerErrorMiddleware):
@@ -114,9 +137,9 @@ async def _serve(
             scope[_EXCHANGE].runner = runner
         await stack(scope, receive, send)
     else:
-        exchange = scope[_EXCHANGE] = Exchange(runner, send)
+        exchange = scope[_EXCHANGE] = Exchange(runner)
         try:
-            await stack(scope, receive, exchange.send if scope["type"] == "http" else send)
+            await stack(scope, receive, exchange.watch(send) if scope["type"] == "http" else send)
         finally:
             exchange.end()
 
@@ -125,7 +148,7 @@ async def get_tasks(connection: HTTPConnection) -> RequestTasks:
     """The dependency behind `Tasks`: the one `RequestTasks` of a request or WebSocket.
 
     Raises:
-        FastAPITasksUninitializedAppError: the app has no running runner.
+        FastAPITasksUninitializedAppError: `add_tasks(app)` is missing.
         FastAPITasksError: there is no route yet (in a middleware), or none of FastAPI's.
     """
     exchange: Exchange | None = connection.scope.get(_EXCHANGE)
@@ -133,11 +156,8 @@ async def get_tasks(connection: HTTPConnection) -> RequestTasks:
         raise FastAPITasksUninitializedAppError(
             "this app has no tasks: call add_tasks(app) where the app is made"
         )
-    tasks = exchange.tasks
-    if tasks is None:
-        tasks, before_response = exchange.begin()
-        if before_response:
-            _watch_route(connection.scope, tasks)
+    tasks = exchange.tasks()
+    _watch_route(connection.scope, tasks)
     return tasks
 
 
@@ -146,25 +166,30 @@ Tasks = Annotated[RequestTasks, Depends(get_tasks)]
 
 
 def _watch_route(scope: Scope, tasks: RequestTasks) -> None:
-    """Have the tasks told when FastAPI's function scope ends, after all its dependencies.
-
-    Tested with FastAPI 0.134 to 0.165; function scopes came with 0.121.
-    """
+    """Have the tasks told when FastAPI's function scope ends, after all its dependencies."""
     stack: AsyncExitStack[bool | None] | None = scope.get(_FUNCTION_STACK)
     if stack is None:
         raise FastAPITasksError(
             "Tasks work in endpoints of FastAPI's routes and in their dependencies, and this is "
             "neither: elsewhere use the runner that add_tasks(app) returned"
         )
+    if not tasks._begin_route(stack):
+        return
 
     def route_ended(_: Any, error: BaseException | None, __: Any) -> None:
-        if error is None or isinstance(error, WebSocketDisconnect):
-            tasks.reach("after_route")
+        if error is None or _is_disconnect(error):
+            tasks._reach("after_route")
         else:
-            tasks.route_failed(error)
+            tasks._route_failed(error)
 
     # Exit callbacks run last in, first out, and dependencies before this one in a signature have
     # put theirs there already: so slide ours in under them.
     earlier = stack.pop_all()
     stack.push(route_ended)
     stack.push_async_exit(earlier)
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_disconnect, cast("BaseExceptionGroup[BaseException]", error).exceptions))
+    return isinstance(error, WebSocketDisconnect)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, fail_after, to_thread
 
 
 def function_name(func: Callable[..., Any]) -> str:
@@ -20,6 +21,11 @@ def function_name(func: Callable[..., Any]) -> str:
 def is_async(func: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine: an async function, method or callable object."""
     return _is(inspect.iscoroutinefunction, func)
+
+
+def is_generator(func: Callable[..., Any]) -> bool:
+    """Whether calling it gives a generator of either kind, and so runs nothing."""
+    return _is(inspect.isgeneratorfunction, func) or _is(inspect.isasyncgenfunction, func)
 
 
 def check_callable(func: object) -> None:
@@ -36,7 +42,7 @@ def check_callable(func: object) -> None:
             f"schedule() takes a function and its arguments, not {type(func).__qualname__}: "
             "write schedule(func, arg)"
         )
-    if _is(inspect.isgeneratorfunction, func) or _is(inspect.isasyncgenfunction, func):
+    if is_generator(func):
         raise TypeError(
             f"schedule() cannot run the generator function {function_name(func)!r}: nobody would "
             "iterate over it; write a function without yield that does the iterating"
@@ -48,27 +54,42 @@ async def call(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
     threads: CapacityLimiter | None = None,
+    timeout: float | None = None,  # noqa: ASYNC109
 ) -> Any:
-    """Await an async function; run any other callable in a worker thread, of `threads` if given."""
-    if is_async(func):
-        return await func(*args, **kwargs)
+    """Await an async function; run any other callable in a worker thread, of `threads` if given.
 
+    `timeout` bounds the call itself, not the wait for a thread. A running thread cannot be
+    cancelled: if its function returns late, that is a result.
+    """
+    if is_async(func):
+        if timeout is None:
+            return await func(*args, **kwargs)
+        with fail_after(timeout):
+            return await func(*args, **kwargs)
+    if timeout is None:
+        return await _call_in_thread(partial(func, *args, **kwargs), threads)
+    async with threads or nullcontext():
+        with fail_after(timeout):
+            return await _call_in_thread(partial(func, *args, **kwargs), CapacityLimiter(1))
+
+
+async def _call_in_thread(func: Callable[[], Any], threads: CapacityLimiter | None) -> Any:
     # What the function returns or raises is carried out in a box: Trio refuses a coroutine as what
     # a thread returns, and asyncio throws an exception into the waiting task, where `GeneratorExit`
     # would close every coroutine up to AnyIO's instead of being caught by ours.
-    box: list[Any] = []
-    error: list[BaseException] = []
+    results: list[Any] = []
+    errors: list[BaseException] = []
 
-    def call_in_thread() -> None:
+    def call() -> None:
         try:
-            box.append(func(*args, **kwargs))
+            results.append(func())
         except BaseException as exc:
-            error.append(exc)
+            errors.append(exc)
 
-    await to_thread.run_sync(call_in_thread, limiter=threads)
-    for exc in error:
-        raise exc
-    result: Any = box.pop()
+    await to_thread.run_sync(call, limiter=threads)
+    for error in errors:
+        raise error
+    result = results.pop()
     return await result if inspect.iscoroutine(result) else result
 
 
@@ -78,6 +99,6 @@ def _is(predicate: Callable[[Any], bool], func: Callable[..., Any]) -> bool:
 
 
 def _unwrap(func: Callable[..., Any]) -> Callable[..., Any]:
-    while isinstance(func, functools.partial):
+    while isinstance(func, partial):
         func = func.func
     return func

@@ -1,4 +1,4 @@
-"""The runner's life inside the app's: from before the app starts to before it shuts down (G15).
+"""The runner's life inside the app's, from before the app starts to before it shuts down (G15).
 
 It stands around the app as ASGI, where every lifespan passes, however the app was put together. The
 app asks for its next message by `receive()`: while it waits there, it has started and has not begun
@@ -7,14 +7,22 @@ to shut down. So that call is where the drain belongs, whether the message comes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from logging import CRITICAL, WARNING
 from threading import Lock
 from typing import Any, TypeAlias
 
-from anyio import create_task_group
+from anyio import CancelScope, Event, create_task_group, current_time
 
-from ._runner import TaskRunner
+from ._host import Host
+from ._log import log, names
+from ._runner import Phase, TaskRunner
+from ._task import TaskState
 from .errors import FastAPITasksError
+
+REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -22,10 +30,19 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 
 class Lifespan:
-    """Runs the lifespans of one app, one at a time, each with the runner inside."""
+    """Runs the lifespans of one app, one at a time, each with the runner inside.
 
-    def __init__(self, runner: TaskRunner) -> None:
+    Args:
+        grace_period: seconds for all tasks in the drain.
+        shield_timeout: seconds for shielded tasks after that; `None` for no limit.
+    """
+
+    def __init__(
+        self, runner: TaskRunner, *, grace_period: float, shield_timeout: float | None
+    ) -> None:
         self._runner = runner
+        self._grace_period = grace_period
+        self._shield_timeout = math.inf if shield_timeout is None else shield_timeout
         self._only_one = Lock()
 
     async def run(
@@ -44,7 +61,6 @@ class Lifespan:
     async def _run(
         self, app: Callable[[Receive, Send], Awaitable[None]], receive: Receive, send: Send
     ) -> None:
-        runner = self._runner
         last_message: Message | None = None
         error: BaseException | None = None
 
@@ -52,10 +68,10 @@ class Lifespan:
             try:
                 message = await receive()
             except BaseException:
-                await self._drain(0)
+                await self._drain_whatever_happens(0)
                 raise
             if message["type"] == "lifespan.shutdown":
-                await self._drain(runner._grace_period)
+                await self._drain_whatever_happens(self._grace_period)
             return message
 
         async def send_or_hold_back(message: Message) -> None:
@@ -65,15 +81,20 @@ class Lifespan:
             else:  # the server may end everything once it has this
                 last_message = message
 
-        runner._renew()
+        runner = self._runner
+        runner.stopping = Event()
+        runner._host = Host(runner._max_threads)
         async with create_task_group() as group:
-            group.start_soon(runner._host)
+            group.start_soon(self._live)
             try:
-                await runner._opened.wait()
+                await runner._host.opened.wait()
                 await app(receive_and_drain, send_or_hold_back)
             except BaseException as exc:
                 error = exc  # raised outside of the group, which would wrap it
-            await self._drain(0)
+            if runner._host.opened.is_set():
+                await self._drain_whatever_happens(0)
+            else:
+                runner._host.abandon()
         try:
             if last_message is not None:
                 await send(last_message)
@@ -82,8 +103,70 @@ class Lifespan:
         finally:
             del error  # it holds this frame by its traceback
 
-    async def _drain(self, grace_period: float) -> None:
-        # A task group, because it waits for its child even when asyncio's Task.cancel() hits this
-        # task: shielding by a cancel scope does not keep that out.
+    async def _live(self) -> None:
+        """The runner's life: from the start of a lifespan to the end of the drain."""
+        runner = self._runner
+        try:
+            await runner._host.run(partial(runner._enter, Phase.OPEN))
+        finally:
+            runner._enter(Phase.CLOSED)
+            for task in runner.tasks:  # none, but after a KeyboardInterrupt
+                runner._discard(task)
+
+    async def _drain_whatever_happens(self, grace_period: float) -> None:
+        # In a task group, because that waits for its child even when asyncio's Task.cancel() hits
+        # this task: shielding by a cancel scope does not keep that out.
         async with create_task_group() as group:
-            group.start_soon(self._runner._drain, grace_period)
+            group.start_soon(self._drain, grace_period)
+
+    async def _drain(self, grace_period: float) -> None:
+        """Steps 1 to 5 of G16, once."""
+        runner = self._runner
+        with CancelScope(shield=True):
+            if not runner.running:
+                return
+            runner.stopping.set()
+            await self._wait_for_tasks(current_time() + grace_period)
+            self._cut_off()
+            deadline = current_time() + self._shield_timeout
+            await self._wait_for_tasks(deadline)
+            runner._enter(Phase.CLOSED)
+            await self._wait_for_tasks(deadline)  # what was admitted a moment before
+            self._give_up()
+            await self._wait_for_tasks(math.inf)  # threads
+            runner._host.end()
+
+    def _cut_off(self) -> None:
+        """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
+        runner = self._runner
+        with runner._lock:
+            runner._enter(Phase.DRAINING)
+            tasks = runner.tasks
+        unshielded = [task for task in tasks if not task.config.shielded]
+        if unshielded:
+            log(WARNING, "shutdown cancels %d task(s): %s", len(unshielded), names(unshielded))
+        for task in unshielded:
+            if task.state is TaskState.PENDING:
+                runner._discard(task)
+        runner._host.cancel_unshielded()
+        for line in dict.fromkeys(task._line for task in tasks if task._line is not None):
+            line._release()
+
+    async def _wait_for_tasks(self, deadline: float) -> None:
+        runner = self._runner
+        while runner._tasks and current_time() < deadline:
+            with CancelScope(deadline=min(deadline, current_time() + REPORT_INTERVAL)):
+                await runner.join()
+            if runner._tasks and current_time() < deadline:
+                log(WARNING, "shutdown waits for %s", names(runner.tasks))
+
+    def _give_up(self) -> None:
+        """The end of step 4: cancel the shielded tasks that are still there."""
+        if shielded := [task for task in self._runner.tasks if task.config.shielded]:
+            log(
+                CRITICAL,
+                "shutdown cancels shielded tasks, %s s after the others: %s",
+                self._shield_timeout,
+                names(shielded, at_most=len(shielded)),
+            )
+            self._runner._host.end()

@@ -10,29 +10,29 @@ come. The route's end is the one thing it cannot see; `_fastapi` reports that.
 *Order* (G4). Tasks that are spawned together do not start in that order on Trio, which reverses
 every other batch. So a request keeps those of its tasks that have been spawned and have not started
 in a queue, and each, when it runs first, yields until it is the queue's head. That is enough,
-because all tasks spawned earlier get to run within the same round of the event loop: asyncio never
-yields here, and Trio does so once per task on average. A chain, in which each task starts the next
-one, would take a whole round for each.
+because all tasks spawned earlier get to run within the same round of the event loop: asyncio need
+not yield, but for tasks on their way from threads, and Trio does so once per task on average. A
+chain, in which each task starts the next one, would take a whole round for each.
 
-It is also all that *responses* have to wait for (G3): until the queue is empty.
+It is also all that *responses* have to wait for (G3): until what stands in the queue has started.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from contextvars import copy_context
+from logging import INFO
 from typing import Any
 
+from anyio import get_current_task
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._call import without_cancellations
 from ._lifespan import Message, Send
-from ._runner import TaskRunner, names
+from ._log import log, names
+from ._runner import TaskRunner
 from ._scheduler import DerivedScheduler, TaskScheduler
 from ._task import Task, TaskState, Timing
-
-logger = logging.getLogger("fastapi_tasks")
 
 
 class RequestTasks(TaskScheduler):
@@ -44,17 +44,22 @@ class RequestTasks(TaskScheduler):
         runner: the app's runner, for work that belongs to no request.
     """
 
-    __slots__ = ("__weakref__", "_queue", "_waiting", "runner")
+    __slots__ = ("__weakref__", "_held", "_queue", "_route", "_route_task", "_waiting", "runner")
 
     def __init__(self, runner: TaskRunner) -> None:
         super().__init__("now", runner._config)
         self.runner = runner
-        # The timing points still to come, in their order. The runner's lock guards both.
+        # The timing points still to come, in their order, and what waits for them; the queue is of
+        # those that were spawned. Both are added to under the runner's lock.
         self._waiting: dict[Timing, list[Task[..., Any]]] = {
             "after_route": [],
             "after_response": [],
         }
         self._queue: deque[Task[..., Any]] = deque()
+        # The tasks that hold the response; None once it has started.
+        self._held: list[Task[..., Any]] | None = []
+        self._route: object = None
+        self._route_task = 0  # the id of the event-loop task that it runs in
 
     @property
     def after_route(self) -> TaskScheduler:
@@ -77,7 +82,9 @@ class RequestTasks(TaskScheduler):
 
     # What follows is called by the exchange and by the runner.
 
-    def add(self, task: Task[..., Any], *, draining: bool) -> bool:
+    def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
+        if task.config.hold_response and self._held is not None and task.timing != "after_response":
+            self._held.append(task)
         waiting = self._waiting.get(task.timing)
         if waiting is None or draining:  # now, or its point has passed (G7)
             self._queue.append(task)
@@ -86,7 +93,20 @@ class RequestTasks(TaskScheduler):
         waiting.append(task)
         return False
 
-    def reach(self, timing: Timing) -> None:
+    def _begin_route(self, route: object) -> bool:
+        """Note which route is running; return whether its end is to be reported.
+
+        `route` is any object that only this run of the route has. There is more than one in a
+        request when a middleware calls the app again.
+        """
+        if route is self._route or self._held is None:  # known, or too late to matter
+            return False
+        with self.runner._lock:
+            self._waiting = {"after_route": [], **self._waiting}
+        self._route, self._route_task = route, get_current_task().id
+        return True
+
+    def _reach(self, timing: Timing) -> None:
         """A timing point has come: start the tasks that wait for it, once."""
         with self.runner._lock:
             tasks = self._waiting.pop(timing, ())
@@ -94,11 +114,11 @@ class RequestTasks(TaskScheduler):
         for task in tasks:
             self.runner._start(task)
 
-    def release(self) -> None:
-        self.reach("after_route")
-        self.reach("after_response")
+    def _release(self) -> None:
+        self._reach("after_route")
+        self._reach("after_response")
 
-    def route_failed(self, error: BaseException) -> None:
+    def _route_failed(self, error: BaseException) -> None:
         """Drop what waits for a timing point (G6), unless the response is under way already.
 
         A route that was cancelled did not fail by itself: the server cut it off, as it does in a
@@ -111,28 +131,47 @@ class RequestTasks(TaskScheduler):
                 task
                 for tasks in waiting
                 for task in tasks
-                if task.state is TaskState.PENDING and not (cut_off and task.config.shielded)
+                if task.state is TaskState.PENDING
+                and not task.config.even_if_failed
+                and not (cut_off and task.config.shielded)
             ]
         for task in dropped:
             self.runner._discard(task)
         if dropped:
-            logger.info(
+            log(
+                INFO,
                 "the route failed: dropped %d task(s) that were to run after it: %s",
                 len(dropped),
                 names(dropped),
             )
-        self.reach("after_route")
+        self._reach("after_route")
 
-    async def turn(self, task: Task[..., Any]) -> None:
+    async def _turn(self, task: Task[..., Any]) -> None:
         while task.state is TaskState.PENDING and self._next() is not task:
             await cancel_shielded_checkpoint()
         if task.state is TaskState.PENDING:
             self._queue.popleft()
 
-    async def all_started(self) -> None:
-        """Wait until what has been spawned has started: a few rounds of the event loop."""
-        while self._next() is not None:
-            await cancel_shielded_checkpoint()
+    def _holds_up(self, task: Task[..., Any]) -> bool:
+        return (
+            task in self._waiting.get(task.timing, ()) and get_current_task().id == self._route_task
+        )
+
+    async def _response_starts(self) -> None:
+        """Start what comes before the response, and wait for what holds it."""
+        self._reach("after_route")  # which the route's end has done, if the route made the response
+        # All that was handed over until now, and no more: what starts may hand over more for ever.
+        for task in tuple(self._queue):
+            while task.state is TaskState.PENDING:
+                await cancel_shielded_checkpoint()
+        while self._held:
+            await self._held.pop().finished.wait()
+        self._held = None
+
+    def _respond(self) -> None:
+        """The response had started before the first use of tasks."""
+        self._reach("after_route")
+        self._held = None
 
     def _next(self) -> Task[..., Any] | None:
         """The task whose turn to start it is; those that were cancelled have none."""
@@ -147,40 +186,43 @@ class Exchange:
     There is one for each request, with tasks or without: it does next to nothing until the first.
     """
 
-    __slots__ = ("_ended", "_responding", "_send", "_tasks", "_trailers", "runner")
+    __slots__ = ("_ended", "_responding", "_tasks", "_trailers", "runner")
 
-    def __init__(self, runner: TaskRunner, send: Send) -> None:
+    def __init__(self, runner: TaskRunner) -> None:
         self.runner = runner  # of the innermost app on the request's way whose runner is running
-        self._send = send
         self._tasks: dict[TaskRunner, RequestTasks] = {}
         self._responding = False  # the response has started
         self._ended = False  # its last message has been sent
         self._trailers = False  # the last message will be trailers
 
-    @property
-    def tasks(self) -> RequestTasks | None:
-        return self._tasks.get(self.runner)
+    def tasks(self) -> RequestTasks:
+        """The request's tasks, which exist from the first call on."""
+        tasks = self._tasks.get(self.runner)
+        if tasks is None:
+            tasks = self._tasks[self.runner] = RequestTasks(self.runner)
+            if self._responding:
+                tasks._respond()
+            if self._ended:
+                tasks._release()
+        return tasks
 
-    def begin(self) -> tuple[RequestTasks, bool]:
-        """Make the request's tasks; also return whether the route's end is still to come."""
-        tasks = self._tasks[self.runner] = RequestTasks(self.runner)
-        if self._responding:
-            tasks.reach("after_route")
-        if self._ended:
-            tasks.release()
-        return tasks, not (self._responding or self._ended)
+    def watch(self, send: Send) -> Send:
+        """A `send` that passes the app's messages on to the server, timing points around them.
 
-    async def send(self, message: Message) -> None:
-        """Pass a message of the app's on to the server, with the timing points around it."""
-        if message["type"] == "http.response.start":
-            self._responding = True
-            self._trailers = message.get("trailers", False)
-            for tasks in tuple(self._tasks.values()):
-                tasks.reach("after_route")  # which the route's end has done, if the route made this
-                await tasks.all_started()
-        await self._send(message)
-        if self._is_last(message):
-            self.end()
+        The exchange does not keep it: it stands in the ASGI scope, which the server's `send` knows.
+        """
+
+        async def send_and_watch(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._responding = True
+                self._trailers = message.get("trailers", False)
+                for tasks in tuple(self._tasks.values()):
+                    await tasks._response_starts()
+            await send(message)
+            if self._is_last(message):
+                self.end()
+
+        return send_and_watch
 
     def _is_last(self, message: Message) -> bool:
         match message["type"]:
@@ -197,4 +239,4 @@ class Exchange:
         """The last message was sent, or there will be none."""
         self._ended = True
         for tasks in self._tasks.values():
-            tasks.release()
+            tasks._release()

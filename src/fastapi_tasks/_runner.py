@@ -3,11 +3,6 @@
 Theory of operation
 -------------------
 
-*Two groups.* Shielded tasks live in one AnyIO task group and the others in a second one, which the
-drain cancels. Both are hosted by a task of the runner's own, not by the lifespan's: cancelling a
-group cancels its host too, and the user's shutdown code must not be cancelled. No exception but
-`KeyboardInterrupt` leaves a task (`_call.run`), so no group is ever cancelled by a failure.
-
 *One registry.* `_tasks` holds each task from its admission to its end, wherever it is meanwhile:
 waiting for its timing point, on its way from another thread, running, in its error handler. Joining
 and draining look at nothing else.
@@ -19,62 +14,67 @@ task that is no longer `PENDING` passes over it.
 *Phases* (G16) change on the event loop's thread, under the lock: `NEW`, then for each lifespan
 `OPEN`, `DRAINING` (admits shielded tasks only) and `CLOSED`. Admission takes the same lock: a task
 is either in the registry before a phase ends, and meets that end there, or it meets the next phase.
+
+Where tasks run is the host's business (`_host`), in which order the line's (`_request`), and when
+the phases change the lifespan's (`_lifespan`).
 """
 
 from __future__ import annotations
 
-import logging
 import math
+from collections import Counter
 from collections.abc import Iterable
 from contextvars import copy_context
+from dataclasses import dataclass
 from enum import Enum, auto
-from threading import RLock, get_ident
-from typing import Any, Protocol
+from functools import partial
+from logging import WARNING
+from threading import RLock
+from typing import Any
 
-from anyio import (
-    CancelScope,
-    CapacityLimiter,
-    Event,
-    NoEventLoopError,
-    create_task_group,
-    current_time,
-    sleep_forever,
-)
-from anyio.abc import TaskGroup, TaskStatus
+from anyio import CancelScope, CapacityLimiter, Event
 
 from ._call import run
 from ._config import TaskConfig
-from ._mailbox import Mailbox
+from ._host import Host
+from ._instrument import Instrument, Instruments
+from ._log import log
 from ._scheduler import TaskScheduler
-from ._task import Task, TaskState
-from .errors import FastAPITasksUninitializedAppError, TasksClosedError
+from ._task import Line, Task, TaskState, running_task
+from .errors import (
+    FastAPITasksError,
+    FastAPITasksUninitializedAppError,
+    TasksClosedError,
+    TooManyTasksError,
+)
 
-logger = logging.getLogger("fastapi_tasks")
 
-REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
-
-
-class _Phase(Enum):
+class Phase(Enum):
     NEW = auto()  # no lifespan has begun
     OPEN = auto()  # everything is admitted; the grace period is part of this
     DRAINING = auto()  # shielded tasks are admitted, and start at once
     CLOSED = auto()  # nothing is admitted
 
 
-class Line(Protocol):
-    """The tasks of one request: when they may start, and in which order."""
+@dataclass(frozen=True, slots=True)
+class TaskStatistics:
+    """How many tasks there are and have been, over all lifespans of the app.
 
-    def add(self, task: Task[..., Any], *, draining: bool) -> bool:
-        """Take a task in; return whether it starts now. The runner's lock is held."""
-        ...
+    Each scheduled task counts in one of the five after it.
+    """
 
-    def release(self) -> None:
-        """Start what waits for a timing point, as if all of them had come."""
-        ...
-
-    async def turn(self, task: Task[..., Any]) -> None:
-        """Return when each task before this one has started, or will not."""
-        ...
+    scheduled: int
+    """Handed over, and not refused."""
+    waiting: int
+    """For their timing point or their first step."""
+    running: int
+    """Their error handlers included."""
+    succeeded: int
+    failed: int
+    cancelled: int
+    """Those dropped before they started included."""
+    refused: int
+    """`schedule()` raised: too many tasks, or the app had shut down."""
 
 
 class TaskRunner(TaskScheduler):
@@ -92,41 +92,56 @@ class TaskRunner(TaskScheduler):
         self,
         config: TaskConfig,
         *,
-        grace_period: float,
-        shield_timeout: float | None,
+        max_tasks: int | None,
         max_threads: int,
+        instruments: Iterable[Instrument],
     ) -> None:
         super().__init__("now", config)
-        _check_seconds("grace_period", grace_period)
-        if shield_timeout is not None:
-            _check_seconds("shield_timeout", shield_timeout)
-        if type(max_threads) is not int or max_threads < 1:
-            raise ValueError(
-                f"max_threads must be a number of threads from 1 up, not {max_threads!r}"
-            )
-        self._grace_period = grace_period
-        self._shield_timeout = math.inf if shield_timeout is None else shield_timeout
+        self._max_tasks = math.inf if max_tasks is None else max_tasks
         self._max_threads = max_threads
+        self._instruments = Instruments(instruments)
         self._lock = RLock()  # a signal handler may schedule too, wherever it interrupts us
-        self._phase = _Phase.NEW
-        self._tasks: dict[Task[..., Any], Line | None] = {}
+        self._phase = Phase.NEW
+        self._tasks: dict[Task[..., Any], None] = {}  # a set that keeps its order
+        self._finished: Counter[TaskState] = Counter()
+        self._refused = 0
         self._idle = Event()  # set when `_tasks` gets empty; replaced by who waits for that
         self.stopping = Event()
-        # These belong to one lifespan: `_renew` makes them, `_host` the groups.
-        self._opened: Event
-        self._thread: int
-        self._threads: CapacityLimiter
-        self._mailbox: Mailbox[Task[..., Any]]
-        self._shielded: TaskGroup
-        self._unshielded: TaskGroup
+        self._host: Host  # of the latest lifespan
 
     @property
     def running(self) -> bool:
         """Whether tasks are admitted: from the lifespan's start to the end of the drain."""
-        return self._phase in (_Phase.OPEN, _Phase.DRAINING)
+        return self._phase in (Phase.OPEN, Phase.DRAINING)
+
+    @property
+    def tasks(self) -> tuple[Task[..., Any], ...]:
+        """The unfinished tasks; those that wait for their timing point are among them."""
+        with self._lock:
+            return tuple(self._tasks)
+
+    def statistics(self) -> TaskStatistics:
+        """Return the counts of this moment."""
+        with self._lock:
+            waiting = sum(task.state is TaskState.PENDING for task in self._tasks)
+            return TaskStatistics(
+                scheduled=len(self._tasks) + self._finished.total(),
+                waiting=waiting,
+                running=len(self._tasks) - waiting,
+                succeeded=self._finished[TaskState.SUCCEEDED],
+                failed=self._finished[TaskState.FAILED],
+                cancelled=self._finished[TaskState.CANCELLED],
+                refused=self._refused,
+            )
 
     async def join(self) -> None:
-        """Wait until no task is unfinished; tasks that wait for their timing point count."""
+        """Wait until no task is unfinished; tasks that wait for their timing point count.
+
+        Raises:
+            FastAPITasksError: in a task of this runner, which would wait for itself.
+        """
+        if (task := running_task.get()) in self._tasks:
+            raise FastAPITasksError(f"task {task.name!r} would wait for itself: join() elsewhere")
         while self._tasks:
             if self._idle.is_set():
                 self._idle = Event()
@@ -134,181 +149,123 @@ class TaskRunner(TaskScheduler):
 
     # Admission and start: from any thread.
 
+    @property
+    def _threads(self) -> CapacityLimiter:
+        return self._host.threads
+
     def _submit(self, task: Task[..., Any]) -> None:
         self._submit_to(None, task)
 
     def _submit_to(self, line: Line | None, task: Task[..., Any]) -> None:
+        task._runner = self
+        task._line = line
         with self._lock:
-            admitted = self._admit(task, line)
-            starts_now = admitted and (
-                line is None or line.add(task, draining=self._phase is _Phase.DRAINING)
-            )
-        if not admitted:
-            task._enter(TaskState.CANCELLED)
-            task._finish()
-            logger.warning(
+            runs = self._admit(task)
+        self._instruments.tell("task_scheduled", task)
+        if not runs:
+            log(
+                WARNING,
                 "task %r does not run: the app is shutting down and the task is not shielded",
                 task.name,
             )
-        elif starts_now:
+            self._host.call(partial(self._forget, task))
+            return
+        with self._lock:
+            starts_now = line is None or line._add(task, draining=self._phase is Phase.DRAINING)
+        if starts_now:
             self._start(task)
         # else the line starts it
 
-    def _admit(self, task: Task[..., Any], line: Line | None) -> bool:
+    def _admit(self, task: Task[..., Any]) -> bool:
+        """Take a task into the registry, or raise; return whether it runs."""
         match self._phase:
-            case _Phase.NEW:
+            case Phase.NEW:
                 raise FastAPITasksUninitializedAppError(
                     "the app's lifespan has not been run, so no task can be scheduled: serve the "
-                    "app with a server that runs lifespans (uvicorn: without --lifespan off), or "
-                    "in a test enter its lifespan first"
+                    "app with a server that runs lifespans (uvicorn: without --lifespan off); "
+                    "tests and outer apps run it by ASGI messages, not by lifespan_context()"
                 )
-            case _Phase.CLOSED:
+            case Phase.CLOSED:
+                self._refused += 1
                 raise TasksClosedError(
                     "the app has shut down and accepts no more tasks: schedule before the code "
                     "behind the lifespan's yield, or call the function instead"
                 )
-            case _Phase.DRAINING if not task.config.shielded:
-                return False
+            case _ if len(self._tasks) >= self._max_tasks:
+                self._refused += 1
+                raise TooManyTasksError(
+                    f"{self._max_tasks} tasks are unfinished, which is max_tasks: "
+                    "schedule less, or answer 503 (Service Unavailable)"
+                )
             case _:
-                self._tasks[task] = line
-                return True
+                self._tasks[task] = None
+        if self._phase is Phase.DRAINING and not task.config.shielded:
+            task._enter(TaskState.CANCELLED)
+        return task.state is TaskState.PENDING
 
     def _start(self, task: Task[..., Any]) -> None:
-        if get_ident() != self._thread or not self._spawn(task):
-            task._context = task._context or copy_context()
-            self._mailbox.post(task)
+        try:
+            if not self._spawn(task):
+                task._context = task._context or copy_context()
+                self._host.post(partial(self._spawn, task))
+        except BaseException:  # a RecursionError, say: the call fails, and nothing waits for it
+            self._host.call(partial(self._discard, task))
+            raise
 
     def _spawn(self, task: Task[..., Any]) -> bool:
         """Have the task run on the event loop; return whether that was possible from here."""
         if task.state is not TaskState.PENDING:  # cancelled on its way here
             return True
-        group = self._shielded if task.config.shielded else self._unshielded
-        coro = self._run(task, group.cancel_scope)
-        try:
-            group.create_task(coro, name=task.name, context=task._context)
-        except NoEventLoopError:  # in a bare callback of asyncio's event loop
-            coro.close()
+        task._handle = self._host.spawn(
+            partial(self._run, task),
+            shielded=task.config.shielded,
+            name=task.name,
+            context=task._context,
+        )
+        if task._handle is None:
             return False
         task._context = None
         return True
+
+    def _cancel(self, task: Task[..., Any]) -> None:
+        self._host.call(partial(self._cancel_here, task))
+
+    def _cancel_here(self, task: Task[..., Any]) -> None:
+        if task.state is TaskState.PENDING:
+            self._discard(task)
+        elif task._handle is not None:
+            task._handle.cancel()
 
     # Running: on the event loop's thread.
 
     async def _run(self, task: Task[..., Any], scope: CancelScope) -> None:
         try:
-            if line := self._tasks.get(task):
-                await line.turn(task)
+            if task._line is not None:
+                await task._line._turn(task)
             if task.state is TaskState.PENDING:
+                task._enter(TaskState.RUNNING)
+                self._instruments.tell("task_started", task)
                 await run(task, self._threads, scope)
         finally:
             self._forget(task)
-
-    def _forget(self, task: Task[..., Any]) -> None:
-        self._tasks.pop(task, None)
-        task._finish()
-        if not self._tasks:
-            self._idle.set()
 
     def _discard(self, task: Task[..., Any]) -> None:
         """Cancel a task that has not started."""
         task._enter(TaskState.CANCELLED)
         self._forget(task)
 
-    # The life of the runner: one lifespan.
+    def _forget(self, task: Task[..., Any]) -> None:
+        """The task has finished; of a cancelled one its unused coroutine says so once more."""
+        with self._lock:
+            if task not in self._tasks:
+                return
+            del self._tasks[task]
+            self._finished[task.state] += 1
+        task._finish()
+        self._instruments.tell("task_finished", task)
+        if not self._tasks:
+            self._idle.set()
 
-    def _renew(self) -> None:
-        """Make ready for a lifespan, on its event loop."""
-        self.stopping = Event()
-        self._opened = Event()
-        self._thread = get_ident()
-        self._threads = CapacityLimiter(self._max_threads)
-        self._mailbox = Mailbox()
-
-    async def _host(self) -> None:
-        """Host the tasks until the drain (or a `KeyboardInterrupt`) has ended them."""
-        try:
-            with CancelScope(shield=True):
-                async with create_task_group() as self._shielded:
-                    await self._shielded.start(self._host_unshielded)
-                    self._enter(_Phase.OPEN)
-                    self._opened.set()
-                    while True:
-                        for task in await self._mailbox.receive():
-                            self._spawn(task)
-        finally:
-            self._close()
-
-    async def _host_unshielded(self, *, task_status: TaskStatus[None]) -> None:
-        async with create_task_group() as self._unshielded:
-            task_status.started()
-            await sleep_forever()
-
-    def _enter(self, phase: _Phase) -> None:
+    def _enter(self, phase: Phase) -> None:
         with self._lock:
             self._phase = phase
-
-    def _close(self) -> None:
-        self._enter(_Phase.CLOSED)
-        self._opened.set()
-        self._mailbox.close()
-        for task in tuple(self._tasks):  # none, but after a KeyboardInterrupt
-            self._discard(task)
-
-    async def _drain(self, grace_period: float) -> None:
-        """Steps 1 to 5 of G16, whatever cancels the caller."""
-        with CancelScope(shield=True):
-            if not self._opened.is_set():  # the lifespan's call was cancelled at once
-                await self._opened.wait()
-            if self._phase is _Phase.CLOSED:
-                return
-            self.stopping.set()
-            await self._wait_for_tasks(current_time() + grace_period)
-            self._cut_off()
-            deadline = current_time() + self._shield_timeout
-            await self._wait_for_tasks(deadline)
-            self._enter(_Phase.CLOSED)
-            await self._wait_for_tasks(deadline)  # what was admitted a moment before
-            self._give_up()
-            await self._wait_for_tasks(math.inf)  # threads
-            self._shielded.cancel_scope.cancel()  # this ends `_host`
-
-    def _cut_off(self) -> None:
-        """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
-        with self._lock:
-            self._phase = _Phase.DRAINING
-            tasks = tuple(self._tasks)
-            lines = [line for line in self._tasks.values() if line is not None]
-        if unshielded := [task for task in tasks if not task.config.shielded]:
-            logger.warning("shutdown cancels %d task(s): %s", len(unshielded), names(unshielded))
-        for task in unshielded:
-            if task.state is TaskState.PENDING:
-                self._discard(task)
-        self._unshielded.cancel_scope.cancel()
-        for line in dict.fromkeys(lines):
-            line.release()
-
-    async def _wait_for_tasks(self, deadline: float) -> None:
-        while self._tasks and current_time() < deadline:
-            with CancelScope(deadline=min(deadline, current_time() + REPORT_INTERVAL)):
-                await self.join()
-            if self._tasks and current_time() < deadline:
-                logger.warning("shutdown waits for %s", names(tuple(self._tasks)))
-
-    def _give_up(self) -> None:
-        """The end of step 4: cancel the shielded tasks that are still there."""
-        if shielded := [task for task in tuple(self._tasks) if task.config.shielded]:
-            logger.critical(
-                "shutdown cancels shielded tasks, %s s after the others: %s",
-                self._shield_timeout,
-                names(shielded),
-            )
-            self._shielded.cancel_scope.cancel()
-
-
-def names(tasks: Iterable[Task[..., Any]]) -> str:
-    return ", ".join(repr(task.name) for task in tasks)
-
-
-def _check_seconds(name: str, value: float) -> None:
-    if not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{name} must be a number of seconds from 0 up, not {value!r}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ParamSpec, TypeVar, overload
 
-from ._config import TaskConfig, TaskErrorHandler
+from ._config import TaskConfig, TaskErrorHandler, TaskRetry
 from ._function import check_callable
 from ._task import Task, Timing
 
@@ -25,6 +26,10 @@ class TaskScheduler(ABC):
     def __init__(self, timing: Timing, config: TaskConfig) -> None:
         self._timing: Timing = timing
         self._config = config
+
+    @property
+    def _root(self) -> TaskScheduler:
+        return self
 
     @abstractmethod
     def _submit(self, task: Task[..., Any]) -> None:
@@ -53,6 +58,7 @@ class TaskScheduler(ABC):
             TypeError: `func` is not callable (a coroutine object, say), or a generator function.
             FastAPITasksUninitializedAppError: the app's lifespan has not been run.
             TasksClosedError: the app has shut down.
+            TooManyTasksError: as many tasks are unfinished as `add_tasks(max_tasks=)` allows.
         """
         check_callable(func)
         task: Task[..., Any] = Task(func, args, kwargs, self._config, self._timing)
@@ -65,24 +71,43 @@ class TaskScheduler(ABC):
         name: str | None = None,
         shield: bool | None = None,
         on_error: TaskErrorHandler | None = None,
+        timeout: float | None = None,
+        retry: TaskRetry | None = None,
+        limiter: AbstractAsyncContextManager[Any] | None = None,
+        hold_response: bool | None = None,
+        even_if_failed: bool | None = None,
     ) -> TaskScheduler:
         """Return a scheduler for the same timing point with these options (see `TaskConfig`).
 
         Raises:
             TypeError: for a value of another type.
+            ValueError: for a negative `timeout`.
         """
-        options = TaskConfig(name=name, shield=shield, on_error=on_error)
-        return DerivedScheduler(self, self._timing, self._config.merge(options))
+        options = TaskConfig(
+            name=name,
+            shield=shield,
+            on_error=on_error,
+            timeout=timeout,
+            retry=retry,
+            limiter=limiter,
+            hold_response=hold_response,
+            even_if_failed=even_if_failed,
+        )
+        return DerivedScheduler(self._root, self._timing, self._config.merge(options))
 
 
 class DerivedScheduler(TaskScheduler):
     """Another scheduler's, with a timing point or options of its own."""
 
-    __slots__ = ("_origin",)
+    __slots__ = ("_derived_from",)
 
-    def __init__(self, origin: TaskScheduler, timing: Timing, config: TaskConfig) -> None:
+    def __init__(self, root: TaskScheduler, timing: Timing, config: TaskConfig) -> None:
         super().__init__(timing, config)
-        self._origin = origin
+        self._derived_from = root
+
+    @property
+    def _root(self) -> TaskScheduler:
+        return self._derived_from
 
     def _submit(self, task: Task[..., Any]) -> None:
-        self._origin._submit(task)
+        self._root._submit(task)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextvars import Context
+from collections.abc import Callable, Generator, Mapping
+from contextvars import Context, ContextVar
 from enum import Enum
 from threading import RLock
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
-from anyio import Event
+from anyio import CapacityLimiter, Event, TaskCancelled, TaskFailed, TaskHandle
 
 from ._config import TaskConfig
 from ._function import call, function_name
+from .errors import FastAPITasksError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,6 +23,43 @@ _NO_OPTIONS = TaskConfig()
 
 # Guards the creation of events alone, which is rare and short: one lock serves all tasks.
 _creating_event = RLock()
+
+
+# The task whose function runs in this context.
+running_task: ContextVar[Task[..., Any] | None] = ContextVar("running_task", default=None)
+
+
+class Runner(Protocol):
+    """What a task needs of its runner."""
+
+    @property
+    def _threads(self) -> CapacityLimiter:
+        """What sync tasks take their threads from."""
+        ...
+
+    def _cancel(self, task: Task[..., Any]) -> None:
+        """Cancel a task, from any thread."""
+        ...
+
+
+class Line(Protocol):
+    """The tasks of one request: when they may start, and in which order."""
+
+    def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
+        """Take a task in; return whether it starts now. The runner's lock is held."""
+        ...
+
+    def _release(self) -> None:
+        """Start what waits for a timing point, as if all of them had come."""
+        ...
+
+    async def _turn(self, task: Task[..., Any]) -> None:
+        """Return when each task before this one has started, or will not."""
+        ...
+
+    def _holds_up(self, task: Task[..., Any]) -> bool:
+        """Whether the task cannot start before the running code has ended."""
+        ...
 
 
 class TaskState(Enum):
@@ -46,6 +84,7 @@ class Task(Generic[P, T]):
         kwargs: its keyword arguments.
         config: its options, merged from the app's, the scheduler's and the call's.
         timing: `"now"`, `"after_route"` or `"after_response"`.
+        attempts: how often the function has been called; more than once with `retry`.
         state: final before `on_error` runs.
         exception: why it failed; `None` unless `state` is `FAILED`. Final with `state`.
     """
@@ -54,9 +93,14 @@ class Task(Generic[P, T]):
         "__weakref__",
         "_context",
         "_finished",
+        "_handle",
         "_is_finished",
+        "_line",
+        "_result",
+        "_runner",
         "_started",
         "args",
+        "attempts",
         "config",
         "exception",
         "func",
@@ -86,6 +130,12 @@ class Task(Generic[P, T]):
         self._is_finished = False
         # The `schedule()` call's context, while the task has to wait for its start.
         self._context: Context | None = None
+        self.attempts = 0
+        self._result: Any = None
+        # Whom the task belongs to, from its `schedule()` call on, and its event-loop task.
+        self._runner: Runner | None = None
+        self._line: Line | None = None
+        self._handle: TaskHandle[None] | None = None
 
     @property
     def name(self) -> str:
@@ -115,15 +165,63 @@ class Task(Generic[P, T]):
     def __repr__(self) -> str:
         return f"<Task {self.name!r} {self.state.value}>"
 
+    def cancel(self) -> None:
+        """Cancel the task, also a shielded one; from any thread.
+
+        One that has not started will not run a line. One that runs gets the cancellation at its
+        next checkpoint, in its wait for a limiter, a retry or a thread, or in its error handler; a
+        function that runs in a thread sees it by `anyio.from_thread.check_cancelled()`. On a
+        finished task it does nothing.
+        """
+        if self._runner is not None and not self._is_finished:
+            self._runner._cancel(self)
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        """Wait until the task has finished; return its result. Cancelling this leaves it running.
+
+        Raises:
+            Exception: the task's own, if it failed.
+            anyio.TaskCancelled: it was cancelled, or dropped before it started.
+            anyio.TaskFailed: it failed with something that is no `Exception`, its cause.
+            FastAPITasksError: this would wait for ever: a task for itself, or an endpoint for one
+                that starts when the endpoint has returned.
+        """
+        self._check_wait()
+        yield from self.finished.wait().__await__()
+        if self.state is TaskState.CANCELLED:
+            raise TaskCancelled(f"task {self.name!r} was cancelled")
+        if isinstance(self.exception, Exception):
+            raise self.exception
+        if self.exception is not None:
+            raise TaskFailed(f"task {self.name!r} failed") from self.exception
+        return cast("T", self._result)
+
+    def _check_wait(self) -> None:
+        if self._is_finished:
+            return
+        if running_task.get() is self:
+            raise FastAPITasksError(f"task {self.name!r} cannot wait for itself")
+        if self._line is not None and self._line._holds_up(self):
+            raise FastAPITasksError(
+                f"task {self.name!r} starts {self.timing.replace('_', ' ')}, and this code, which "
+                "would wait for it, comes before that: await it in another task"
+            )
+
     async def __call__(self) -> Any:
         """Call the function once more, here and now, with the same arguments.
 
         For an error handler that tries again. It changes nothing of the task; what the function
         returns or raises is passed on.
         """
-        return await call(self.func, self.args, self.kwargs)
+        threads = self._runner._threads if self._runner is not None else None
+        return await call(self.func, self.args, self.kwargs, threads)
 
     # The rest is the runner's, on the event loop's thread.
+
+    @property
+    def _is_cancelling(self) -> bool:
+        """Whether `cancel()` was called while it ran."""
+        return self._handle is not None and self._handle.status is TaskHandle.Status.CANCELLING
 
     def _enter(self, state: TaskState, exception: BaseException | None = None) -> None:
         # State first, event second; the properties above do it the other way round, so that an
@@ -134,6 +232,7 @@ class Task(Generic[P, T]):
             self._started.set()
 
     def _finish(self) -> None:
+        self._context = None  # of a task that never started
         self._is_finished = True
         if self._finished is not None:
             self._finished.set()

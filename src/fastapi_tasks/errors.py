@@ -4,6 +4,7 @@ __all__ = (
     "FastAPITasksError",
     "FastAPITasksUninitializedAppError",
     "TasksClosedError",
+    "TooManyTasksError",
 )
 
 
@@ -17,3 +18,7 @@ class FastAPITasksUninitializedAppError(FastAPITasksError):
 
 class TasksClosedError(FastAPITasksError):
     """The app's shutdown is past the point up to which tasks are accepted."""
+
+
+class TooManyTasksError(FastAPITasksError):
+    """As many tasks are unfinished as `add_tasks(max_tasks=)` allows."""

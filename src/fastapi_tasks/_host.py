@@ -1,0 +1,110 @@
+"""The event loop's side of one lifespan: where tasks run, and how other threads get there.
+
+*Two groups.* Shielded tasks live in one AnyIO task group and the others in a second one, which the
+drain cancels. Both are hosted by a task of their own, not by the lifespan's: cancelling a group
+cancels its host too, and the user's shutdown code must not be cancelled. No exception but
+`KeyboardInterrupt` leaves a task (`_call.run`), so no group is ever cancelled by a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from threading import get_ident
+from typing import Any
+
+from anyio import (
+    CancelScope,
+    CapacityLimiter,
+    Event,
+    NoEventLoopError,
+    TaskHandle,
+    create_task_group,
+    sleep_forever,
+)
+from anyio.abc import TaskGroup
+
+from ._mailbox import Mailbox
+
+
+class Host:
+    """Made anew for each lifespan, on its event loop's thread."""
+
+    def __init__(self, max_threads: int) -> None:
+        self.threads = CapacityLimiter(max_threads)
+        self.opened = Event()  # set when tasks can be spawned
+        self._abandoned = False  # nobody waits for that any more
+        self._thread = get_ident()
+        self._mailbox: Mailbox[Callable[[], object]] = Mailbox()
+        self._shielded: TaskGroup  # there once `opened`
+        self._unshielded: TaskGroup
+
+    async def run(self, on_open: Callable[[], None]) -> None:
+        """Host the tasks until `end()`, or a `KeyboardInterrupt`."""
+        try:
+            with CancelScope(shield=True):
+                async with create_task_group() as self._shielded:
+                    self._shielded.start_soon(self._host_unshielded, on_open)
+                    while True:
+                        self._call_all(await self._mailbox.receive())
+        finally:
+            self._mailbox.close()
+
+    @staticmethod
+    def _call_all(functions: list[Callable[[], object]]) -> None:
+        for func in functions:  # in a frame of its own, which does not keep the last one alive
+            func()
+
+    async def _host_unshielded(self, on_open: Callable[[], None]) -> None:
+        async with create_task_group() as self._unshielded:
+            if self._abandoned:
+                self.end()
+            else:
+                on_open()
+                self.opened.set()
+            await sleep_forever()
+
+    def spawn(
+        self,
+        run: Callable[[CancelScope], Coroutine[Any, Any, None]],
+        *,
+        shielded: bool,
+        name: str,
+        context: Context | None,
+    ) -> TaskHandle[None] | None:
+        """Spawn a task, which gets the scope that cancels its group.
+
+        Return `None` where that cannot be done: in another thread, and in a bare callback of
+        asyncio's event loop, which is no task.
+        """
+        if get_ident() != self._thread:
+            return None
+        group = self._shielded if shielded else self._unshielded
+        coro = run(group.cancel_scope)
+        try:
+            return group.create_task(coro, name=name, context=context)
+        except NoEventLoopError:
+            coro.close()
+            return None
+
+    def call(self, func: Callable[[], object]) -> None:
+        """Call `func` on the event loop's thread: here and now, or soon."""
+        if get_ident() == self._thread:
+            func()
+        else:
+            self.post(func)
+
+    def post(self, func: Callable[[], object]) -> None:
+        """Have a task of the event loop call `func`, soon. It does not wait, from any thread."""
+        self._mailbox.post(func)
+
+    def abandon(self) -> None:
+        """Do not open: the lifespan was cancelled before."""
+        self._abandoned = True
+
+    def cancel_unshielded(self) -> None:
+        self._unshielded.cancel_scope.cancel()
+
+    def end(self) -> None:
+        """Cancel what is left, and `run()`."""
+        self._shielded.cancel_scope.cancel()

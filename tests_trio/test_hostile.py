@@ -1,0 +1,340 @@
+"""What a hostile user found: each of these broke something once."""
+
+import contextlib
+import gc
+import logging
+import weakref
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
+
+from fastapi_tasks import FastAPITasksError, Task, TaskConfig, Tasks, TaskState, add_tasks
+from fastapi_tasks._request import Exchange
+from tests_trio.support import Journal, make_app, raises, serving, settle
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_recursion_error_inside_schedule():
+    """G7, G12: the call fails; no task is left that nobody starts, and the request is answered."""
+    app = make_app()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        def walk():
+            tasks.schedule(checkpoint)
+            walk()
+
+        walk()
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 500
+        await app.state.runner.join()
+
+
+async def test_a_task_that_schedules_itself_again():
+    """G5: the response waits for what was handed over before it, not for what that hands over."""
+    app = make_app(grace_period=0)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        async def again():
+            tasks.schedule(again)
+            await checkpoint()
+
+        tasks.schedule(again)
+
+    async with serving(app) as server:
+        with anyio.fail_after(1):
+            assert (await server.get()).status_code == 200
+
+
+@pytest.fixture
+def failing_log():
+    class Failing(logging.Handler):
+        def emit(self, record):
+            raise OSError("disk full")
+
+    logger, handler = logging.getLogger("fastapi_tasks"), Failing()
+    logger.addHandler(handler)
+    yield
+    logger.removeHandler(handler)
+
+
+async def test_a_logging_handler_that_raises(failing_log):
+    """G12: neither in a task's failure nor in the drain."""
+    app, journal = make_app(grace_period=0), Journal()
+    async with serving(app):
+        other = app.state.runner.task(shield=True).schedule(journal.ends("other"))
+        failed = app.state.runner.schedule(raises, ValueError())
+        await failed.finished.wait()
+        app.state.runner.schedule(anyio.sleep_forever)
+        await settle()
+    assert (other.state, failed.state) == (TaskState.SUCCEEDED, TaskState.FAILED)
+
+
+async def test_an_exception_group_that_cannot_be_split(caplog):
+    """G12: it is a failure as a whole."""
+
+    class Picky(ExceptionGroup):
+        def __new__(cls, message, errors, extra):
+            return super().__new__(cls, message, errors)
+
+        def derive(self, errors):
+            return Picky(self.message, errors)
+
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.task(name="bad").schedule(
+            raises, Picky("picky", [ValueError("a"), ExceptionGroup("b", [ValueError()])], 7)
+        )
+        await task.finished.wait()
+        assert task.state is TaskState.FAILED
+        assert isinstance(task.exception, Picky)
+    assert [r.getMessage() for r in caplog.records] == ["task 'bad' failed"]
+
+
+async def test_a_request_leaves_no_cycle():
+    """Reference counting alone frees a request, with tasks or without."""
+    app = make_app()
+
+    @app.get("/plain")
+    async def plain(): ...
+
+    @app.get("/tasks")
+    async def with_tasks(tasks: Tasks):
+        tasks.after_response.task(name="x").schedule(checkpoint)
+
+    class Connection:
+        """As a server has it: it knows the scope, and its methods are `receive` and `send`."""
+
+        async def call(self, path):
+            self.scope = {
+                "type": "http",
+                "method": "GET",
+                "path": path,
+                "headers": [],
+                "query_string": b"",
+                "root_path": "",
+                "raw_path": path.encode(),
+            }
+            await app(self.scope, self.receive, self.send)
+
+        async def receive(self):
+            await anyio.sleep_forever()
+
+        async def send(self, message): ...
+
+    async with serving(app):
+        for path in ("/plain", "/tasks"):
+            connection = Connection()
+            await connection.call(path)
+            await settle()
+            gc.collect()
+            exchange = weakref.ref(connection.scope["fastapi_tasks"].__class__)
+            assert exchange() is Exchange
+            reference = weakref.ref(connection)
+            gc.disable()
+            try:
+                del connection
+                assert reference() is None
+            finally:
+                gc.enable()
+
+
+async def test_a_middleware_that_calls_the_app_again():
+    """Each run of the route has its own end: its tasks are dropped or started there."""
+    app, journal = make_app(), Journal()
+    attempts = []
+
+    class Again:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            for _ in range(3 if scope["type"] == "http" else 1):
+                with contextlib.suppress(ValueError):
+                    await self.app(scope, receive, send)
+
+    app.add_middleware(Again)
+
+    @app.exception_handler(LookupError)
+    async def unused(request, error): ...
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        attempts.append(1)
+        number = len(attempts)
+        tasks.schedule(journal.task(f"now {number}"))
+        tasks.after_route.schedule(journal.task(f"after route {number}"))
+        tasks.after_response.schedule(journal.task(f"after response {number}"))
+        await anyio.sleep(1)
+        journal.append(f"endpoint {number}")
+        if number < 3:
+            raise ValueError
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+    assert journal == [
+        *("now 1", "endpoint 1", "now 2", "endpoint 2", "now 3", "endpoint 3"),
+        *("after route 3", "after response 3"),
+    ]
+
+
+@pytest.mark.real_time
+async def test_the_last_task_of_a_thread_is_freed(monkeypatch):
+    """Neither the hand-over between threads nor a dropped task keeps anything alive."""
+    app = make_app()
+    references = []
+
+    class Argument: ...
+
+    async def use(argument): ...
+
+    @app.get("/")
+    def endpoint(tasks: Tasks):
+        argument = Argument()
+        references.append(weakref.ref(argument))
+        tasks.schedule(use, argument)
+
+    async with serving(app) as server:
+        await server.get()
+        await app.state.runner.join()
+        await anyio.sleep(0.01)
+        gc.collect()
+        assert references[0]() is None
+
+
+async def test_a_dropped_task_keeps_no_context():
+    """The copy of the context is freed with the task's hope to start."""
+    app = make_app()
+    dropped: list[Task] = []
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        dropped.append(tasks.after_route.schedule(checkpoint))
+        raise ValueError
+
+    async with serving(app) as server:
+        await server.get()
+    assert dropped[0]._context is None
+
+
+@pytest.mark.real_time
+async def test_a_handler_that_calls_its_task_again_uses_the_runners_threads():
+    """G9: not those of `def` endpoints."""
+    app = make_app(max_threads=1)
+    available = []
+    runner = app.state.runner
+
+    def work():
+        available.append(runner._threads.available_tokens)
+        raise ValueError
+
+    async def again(task, error):
+        with contextlib.suppress(ValueError):
+            await task()
+
+    async with serving(app):
+        task = runner.task(on_error=again).schedule(work)
+        await task.finished.wait()
+        assert available == [0, 0]
+
+
+def test_an_error_handler_that_would_do_nothing():
+    """A generator function is refused as a handler, as it is as a task."""
+
+    def handler(task, error):
+        yield
+
+    with pytest.raises(TypeError, match="on_error must be a function without yield"):
+        TaskConfig(on_error=handler)
+
+
+async def test_a_websocket_with_a_task_group():
+    """A disconnect that arrives in an exception group is a return, too."""
+    app, journal = make_app(), Journal()
+
+    @app.websocket("/ws")
+    async def endpoint(socket: WebSocket, tasks: Tasks):
+        await socket.accept()
+        tasks.after_route.schedule(journal.task("after route"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(socket.receive_text)
+
+    incoming = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}]
+
+    async def receive():
+        return incoming.pop(0)
+
+    async with serving(app) as server:
+        with pytest.raises(ExceptionGroup) as caught:
+            await server.call_raw("/ws", type="websocket", receive=receive, subprotocols=[])
+        assert caught.value.subgroup(WebSocketDisconnect)
+    assert journal == ["after route"]
+
+
+async def test_task_nested_without_end():
+    """`task()` on a scheduler on a scheduler: as deep as one likes."""
+    app, journal = make_app(), Journal()
+    scheduler = app.state.runner
+    for _ in range(2000):
+        scheduler = scheduler.task(name="deep")
+    async with serving(app):
+        scheduler.schedule(journal.task("task"))
+        await app.state.runner.join()
+    assert journal == ["task"]
+
+
+async def test_a_task_cannot_join():
+    """It would wait for itself."""
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.task(name="t").schedule(app.state.runner.join)
+        await task.finished.wait()
+        assert isinstance(task.exception, FastAPITasksError)
+        assert str(task.exception) == "task 't' would wait for itself: join() elsewhere"
+
+
+async def test_long_lists_of_names_are_cut(caplog):
+    """A shutdown with thousands of tasks says so in a line that one can read."""
+    app = make_app(grace_period=0)
+    async with serving(app):
+        for _ in range(1000):
+            app.state.runner.task(name="n").schedule(anyio.sleep_forever)
+        await settle()
+    assert [r.getMessage() for r in caplog.records] == [
+        "shutdown cancels 1000 task(s): " + "'n', " * 9 + "'n' and 990 more"
+    ]
+
+
+async def test_a_middleware_that_answers_by_itself():
+    """G3: its response counts: what waited for the route's end starts before it."""
+    app, journal = FastAPI(), Journal()
+
+    class Impatient:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            if scope["type"] == "http":
+                with anyio.move_on_after(1):
+                    await self.app(scope, receive, send)
+                await Response(status_code=504)(scope, receive, send)
+            else:
+                await self.app(scope, receive, send)
+
+    app.add_middleware(Impatient)
+    add_tasks(app)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.schedule(journal.task("now"))
+        tasks.after_response.schedule(journal.task("dropped"))
+        await anyio.sleep_forever()
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 504
+    assert journal == ["now"]
