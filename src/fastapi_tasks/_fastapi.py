@@ -31,6 +31,7 @@ from ._runner import TaskRunner
 from .errors import FastAPITasksError, FastAPITasksUninitializedAppError
 
 _EXCHANGE = "fastapi_tasks"  # the key in the ASGI scope
+_NO_TASKS = "this app has no tasks: call add_tasks(app) where the app is made"
 _FUNCTION_STACK = "fastapi_function_astack"  # FastAPI's
 
 
@@ -97,6 +98,18 @@ def add_tasks(
     return runner
 
 
+def runner_of(app: FastAPI) -> TaskRunner:
+    """The runner that `add_tasks(app)` has made.
+
+    Raises:
+        FastAPITasksUninitializedAppError: it was not called.
+    """
+    runner: TaskRunner | None = getattr(app.state, _EXCHANGE, None)
+    if runner is None:
+        raise FastAPITasksUninitializedAppError(_NO_TASKS)
+    return runner
+
+
 def _check_seconds(name: str, value: float) -> None:
     if not isinstance(value, (int, float)) or not value >= 0:
         raise ValueError(f"{name} must be a number of seconds from 0 up, not {value!r}")
@@ -153,9 +166,7 @@ async def get_tasks(connection: HTTPConnection) -> RequestTasks:
     """
     exchange: Exchange | None = connection.scope.get(_EXCHANGE)
     if exchange is None:
-        raise FastAPITasksUninitializedAppError(
-            "this app has no tasks: call add_tasks(app) where the app is made"
-        )
+        raise FastAPITasksUninitializedAppError(_NO_TASKS)
     tasks = exchange.tasks()
     _watch_route(connection.scope, tasks)
     return tasks

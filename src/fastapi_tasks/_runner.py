@@ -48,6 +48,8 @@ from .errors import (
     TooManyTasksError,
 )
 
+_NOT_SHIELDED = "the app is shutting down and the task is not shielded"
+
 
 class Phase(Enum):
     NEW = auto()  # no lifespan has begun
@@ -161,20 +163,24 @@ class TaskRunner(TaskScheduler):
         task._line = line
         with self._lock:
             runs = self._admit(task)
-        self._instruments.tell("task_scheduled", task)
-        if not runs:
-            log(
-                WARNING,
-                "task %r does not run: the app is shutting down and the task is not shielded",
-                task.name,
-            )
-            self._host.call(partial(self._forget, task))
-            return
+        try:
+            self._instruments.tell("task_scheduled", task)
+            if runs:
+                self._place(task)
+            else:
+                log(WARNING, "task %r does not run: %s", task.name, _NOT_SHIELDED)
+                self._host.call(partial(self._forget, task))
+        except BaseException:  # a RecursionError, say: no task is left that nobody starts
+            self._host.call(partial(self._discard, task))
+            raise
+
+    def _place(self, task: Task[..., Any]) -> None:
+        """Start a task, or leave that to its line."""
         with self._lock:
-            starts_now = line is None or line._add(task, draining=self._phase is Phase.DRAINING)
+            draining = self._phase is Phase.DRAINING
+            starts_now = task._line is None or task._line._add(task, draining=draining)
         if starts_now:
             self._start(task)
-        # else the line starts it
 
     def _admit(self, task: Task[..., Any]) -> bool:
         """Take a task into the registry, or raise; return whether it runs."""
@@ -204,13 +210,9 @@ class TaskRunner(TaskScheduler):
         return task.state is TaskState.PENDING
 
     def _start(self, task: Task[..., Any]) -> None:
-        try:
-            if not self._spawn(task):
-                task._context = task._context or copy_context()
-                self._host.post(partial(self._spawn, task))
-        except BaseException:  # a RecursionError, say: the call fails, and nothing waits for it
-            self._host.call(partial(self._discard, task))
-            raise
+        if not self._spawn(task):
+            task._context = task._context or copy_context()
+            self._host.post(partial(self._spawn, task))
 
     def _spawn(self, task: Task[..., Any]) -> bool:
         """Have the task run on the event loop; return whether that was possible from here."""

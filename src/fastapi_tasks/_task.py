@@ -207,14 +207,15 @@ class Task(Generic[P, T]):
                 "would wait for it, comes before that: await it in another task"
             )
 
-    async def __call__(self) -> Any:
+    async def __call__(self) -> T:
         """Call the function once more, here and now, with the same arguments.
 
         For an error handler that tries again. It changes nothing of the task; what the function
         returns or raises is passed on.
         """
         threads = self._runner._threads if self._runner is not None else None
-        return await call(self.func, self.args, self.kwargs, threads)
+        result: T = await call(self.func, self.args, self.kwargs, threads)
+        return result
 
     # The rest is the runner's, on the event loop's thread.
 

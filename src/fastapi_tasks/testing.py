@@ -1,0 +1,180 @@
+"""Helpers for testing apps that schedule tasks: on both backends, with any pytest plugin, or none.
+
+    async def test_signup_sends_a_mail():
+        async with client(app) as http:
+            await http.post("/signup", json={"mail": "a@example.org"})
+            assert http.tasks.one(send_mail).timing == "after_response"
+
+With Starlette's `TestClient`, which runs the app in a thread of its own, `record_tasks(app)` does
+the same, or the fixture `scheduled_tasks`, for which a test module needs a fixture `app`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from threading import Condition
+from typing import Any
+
+import httpx
+import pytest
+from anyio import Event, create_task_group
+from fastapi import FastAPI
+
+from ._fastapi import runner_of
+from ._function import function_name
+from ._instrument import Instrument
+from ._lifespan import Message
+from ._task import Task
+
+__all__ = ("AppClient", "ScheduledTasks", "client", "record_tasks", "scheduled_tasks")
+
+
+class ScheduledTasks(Instrument):
+    """The tasks that were scheduled since the recording began, in the order of the calls.
+
+    Each is a `Task`: it shows its `func`, `args`, `kwargs`, `timing`, `state` and `exception`.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: list[Task[..., Any]] = []
+        self._unfinished = 0
+        self._changed = Condition()
+
+    def task_scheduled(self, task: Task[..., Any]) -> None:
+        with self._changed:
+            self._tasks.append(task)
+            self._unfinished += 1
+
+    def task_finished(self, task: Task[..., Any]) -> None:  # noqa: ARG002
+        with self._changed:
+            self._unfinished -= 1
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Task[..., Any]]:
+        return iter(tuple(self._tasks))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __getitem__(self, index: int) -> Task[..., Any]:
+        return self._tasks[index]
+
+    def __repr__(self) -> str:
+        return f"<ScheduledTasks {self._tasks}>"
+
+    def of(self, func: Callable[..., Any]) -> list[Task[..., Any]]:
+        """Return the tasks of one function."""
+        return [task for task in self if task.func == func]
+
+    def one(self, func: Callable[..., Any]) -> Task[..., Any]:
+        """Return the one task of a function.
+
+        Raises:
+            AssertionError: if there are none, or more; it shows which tasks there are.
+        """
+        tasks = self.of(func)
+        assert len(tasks) == 1, f"{len(tasks)} tasks of {function_name(func)} in {self!r}"
+        return tasks[0]
+
+    def wait(self, timeout: float = 5) -> None:
+        """Block until the recorded tasks have finished; for tests that are not async.
+
+        Raises:
+            TimeoutError: after so many seconds; it shows the tasks.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._unfinished == 0, timeout):
+                raise TimeoutError(f"unfinished tasks after {timeout} s: {self!r}")
+
+
+@contextmanager
+def record_tasks(app: FastAPI) -> Generator[ScheduledTasks]:
+    """Record the tasks that the app schedules, however it is run meanwhile."""
+    instruments = runner_of(app)._instruments
+    tasks = ScheduledTasks()
+    instruments.add(tasks)
+    try:
+        yield tasks
+    finally:
+        instruments.remove(tasks)
+
+
+@pytest.fixture
+def scheduled_tasks(app: FastAPI) -> Generator[ScheduledTasks]:
+    """`record_tasks(app)` for the fixture `app`, as a fixture to import."""
+    with record_tasks(app) as tasks:
+        yield tasks
+
+
+class AppClient(httpx.AsyncClient):
+    """An HTTP client of an app in the same event loop. Made by `client()`.
+
+    Attributes:
+        tasks: what was scheduled since the app's start, its lifespan included.
+    """
+
+    def __init__(self, app: FastAPI, tasks: ScheduledTasks, **options: Any) -> None:
+        super().__init__(transport=httpx.ASGITransport(app=app), **options)
+        self.tasks = tasks
+        self._runner = runner_of(app)
+
+    async def join(self) -> None:
+        """Wait until all tasks of the app have finished."""
+        await self._runner.join()
+
+
+@asynccontextmanager
+async def client(
+    app: FastAPI, *, base_url: str = "http://testserver", **options: Any
+) -> AsyncGenerator[AppClient]:
+    """Run the app's lifespan, and give a client for it; shut the app down at the end.
+
+    Exceptions of the lifespan, and those that the app raises for a request, are raised here.
+
+    Args:
+        app: an app with `add_tasks(app)`.
+        base_url: what the paths of requests are relative to.
+        **options: for `httpx.AsyncClient`.
+    """
+    with record_tasks(app) as tasks:
+        async with (
+            _lifespan(app),
+            AppClient(app, tasks, base_url=base_url, **options) as http,
+        ):
+            yield http
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    started, stop = Event(), Event()
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+    errors: list[BaseException] = []
+
+    async def receive() -> Message:
+        if started.is_set():
+            await stop.wait()
+        return {"type": next(messages)}
+
+    async def send(_: Message) -> None:
+        started.set()
+
+    async def run() -> None:
+        try:
+            await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+        except Exception as exc:
+            errors.append(exc)
+        finally:
+            started.set()
+
+    async with create_task_group() as group:
+        group.start_soon(run)
+        await started.wait()
+        if not errors:
+            try:
+                yield
+            except BaseException as exc:
+                errors.append(exc)
+            stop.set()
+    if errors:
+        raise errors[0]  # outside of the group, which would wrap it

@@ -1,0 +1,57 @@
+"""`fastapi_tasks.testing` under each pytest plugin for async tests, in a pytest of its own."""
+
+import subprocess
+import sys
+
+import pytest
+
+APP = """
+import pytest
+from fastapi import FastAPI
+from fastapi_tasks import Tasks, add_tasks
+from fastapi_tasks.testing import client, scheduled_tasks
+
+async def send_mail(address): ...
+
+@pytest.fixture
+def app():
+    app = FastAPI()
+    add_tasks(app)
+
+    @app.post("/signup")
+    async def signup(tasks: Tasks):
+        tasks.after_response.schedule(send_mail, "a@example.org")
+
+    return app
+"""
+TEST = """
+{mark}
+async def test_mail(app{fixtures}):
+    async with client(app) as http:
+        await http.post("/signup")
+        await http.join()
+        assert http.tasks.one(send_mail).state.value == "succeeded"
+
+{mark}
+async def test_fixture(app, scheduled_tasks{fixtures}):
+    async with client(app) as http:
+        await http.post("/signup")
+    assert len(scheduled_tasks) == 1
+"""
+PLUGINS = {
+    "pytest-trio": ("@pytest.mark.trio", "", ["-p", "no:asyncio", "-p", "no:anyio"]),
+    "anyio": ("@pytest.mark.anyio", ", anyio_backend", ["-p", "no:asyncio", "-p", "no:trio"]),
+    "pytest-asyncio": ("@pytest.mark.asyncio", "", ["-p", "no:trio", "-p", "no:anyio"]),
+}
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_plugin(plugin, tmp_path):
+    """The same two tests pass, whoever runs them; the AnyIO plugin runs them on both backends."""
+    mark, fixtures, options = PLUGINS[plugin]
+    (tmp_path / "test_app.py").write_text(APP + TEST.format(mark=mark, fixtures=fixtures))
+    command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", *options]
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert f"{4 if plugin == 'anyio' else 2} passed" in result.stdout, result.stdout

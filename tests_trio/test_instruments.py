@@ -1,0 +1,152 @@
+"""Instruments: told of every task, in its order, and harmless."""
+
+import threading
+
+import anyio
+import pytest
+from anyio import to_thread
+from anyio.lowlevel import checkpoint
+
+from fastapi_tasks import Instrument, RequestTasks, TaskState
+from tests_trio.support import Journal, make_app, raises, serving, settle
+
+
+class Recorder(Instrument):
+    def __init__(self):
+        self.events = []
+
+    def task_scheduled(self, task):
+        self.events.append(("scheduled", task.name, task.state.value, threading.get_ident()))
+
+    def task_started(self, task):
+        self.events.append(("started", task.name, task.state.value, threading.get_ident()))
+
+    def task_finished(self, task):
+        self.events.append(("finished", task.name, task.state.value, threading.get_ident()))
+
+    def of(self, name):
+        return [(what, state) for what, who, state, _ in self.events if who == name]
+
+
+async def test_the_life_of_tasks():
+    """Scheduled before started, finished exactly once, whatever happens in between."""
+    recorder = Recorder()
+    app = make_app(instruments=[recorder], grace_period=0)
+    runner = app.state.runner
+
+    async def schedule_late():
+        try:
+            await anyio.sleep_forever()
+        finally:
+            runner.task(name="refused").schedule(checkpoint)
+
+    async with serving(app):
+        runner.task(name="good").schedule(checkpoint)
+        runner.task(name="bad").schedule(raises, ValueError())
+        RequestTasks(runner).after_route.task(name="waiting").schedule(checkpoint)
+        runner.task(name="cancelled").schedule(checkpoint).cancel()
+        runner.task(name="running").schedule(schedule_late)
+        await settle()
+    scheduled, started = ("scheduled", "pending"), ("started", "running")
+    assert recorder.of("good") == [scheduled, started, ("finished", "succeeded")]
+    assert recorder.of("bad") == [scheduled, started, ("finished", "failed")]
+    assert recorder.of("waiting") == [scheduled, ("finished", "cancelled")]
+    assert recorder.of("cancelled") == [scheduled, ("finished", "cancelled")]
+    assert recorder.of("running") == [scheduled, started, ("finished", "cancelled")]
+    assert recorder.of("refused") == [("scheduled", "cancelled"), ("finished", "cancelled")]
+
+
+@pytest.mark.real_time
+async def test_the_threads_of_the_calls():
+    """`task_scheduled` in the caller's thread, the others on the event loop's."""
+    recorder = Recorder()
+    app = make_app(instruments=[recorder])
+
+    def schedule():
+        app.state.runner.task(name="t").schedule(checkpoint)
+        return threading.get_ident()
+
+    async with serving(app):
+        worker = await to_thread.run_sync(schedule)
+        while len(recorder.events) < 3:
+            await anyio.sleep(0.001)
+        here = threading.get_ident()
+        assert [thread for *_, thread in recorder.events] == [worker, here, here]
+
+
+@pytest.mark.parametrize("error", [ValueError(), SystemExit()], ids=repr)
+@pytest.mark.parametrize("method", ["task_scheduled", "task_started", "task_finished"])
+async def test_an_instrument_that_raises(method, error, caplog):
+    """Logged once and switched off; the tasks and the other instruments go on."""
+
+    class Broken(Instrument):
+        def broken(self, task):
+            raise error
+
+    setattr(Broken, method, Broken.broken)
+    recorder, journal = Recorder(), Journal()
+    app = make_app(instruments=[Broken(), recorder])
+    async with serving(app):
+        for name in ("1", "2"):
+            task = app.state.runner.task(name=name).schedule(journal.task(name))
+            await task
+            assert task.state is TaskState.SUCCEEDED
+    assert journal == ["1", "2"]
+    assert [what for what, *_ in recorder.events] == ["scheduled", "started", "finished"] * 2
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        (
+            "ERROR",
+            (
+                "the instrument test_an_instrument_that_raises.<locals>.Broken failed "
+                "and is switched off"
+            ),
+        )
+    ]
+
+
+async def test_an_instrument_that_interrupts(backend_name):
+    """Only `KeyboardInterrupt` passes: here at the `schedule()` call."""
+
+    class Interrupt(Instrument):
+        def task_scheduled(self, task):
+            raise KeyboardInterrupt
+
+    app = make_app(instruments=[Interrupt()])
+    async with serving(app):
+        with pytest.raises(KeyboardInterrupt):
+            app.state.runner.schedule(checkpoint)
+        await app.state.runner.join()
+
+
+def test_the_base_class_does_nothing():
+    """Every method has a default."""
+    instrument = Instrument()
+    assert instrument.task_scheduled(None) is None
+    assert instrument.task_started(None) is None
+    assert instrument.task_finished(None) is None
+
+
+async def test_an_instrument_that_cancels():
+    """A task that is pending, and one that was refused already."""
+
+    class Cancel(Instrument):
+        def task_scheduled(self, task):
+            if task.name != "parent":
+                task.cancel()
+
+    app, journal = make_app(instruments=[Cancel()], grace_period=0), Journal()
+    runner = app.state.runner
+    tasks = []
+
+    async def parent():
+        tasks.append(runner.task(name="pending").schedule(journal.task("pending")))
+        await runner.stopping.wait()
+        await anyio.sleep(1)
+        tasks.append(runner.task(name="refused").schedule(journal.task("refused")))
+
+    async with serving(app):
+        runner.task(name="parent", shield=True).schedule(parent)
+        await settle()
+    assert journal == []
+    assert [task.state for task in tasks] == [TaskState.CANCELLED] * 2
+    assert runner.statistics().cancelled == 2

@@ -1,0 +1,379 @@
+"""The options: timeout, retry, limiter, hold_response, even_if_failed."""
+
+import contextlib
+import math
+import threading
+
+import anyio
+import pytest
+import stamina
+import tenacity
+from anyio import from_thread, to_thread
+from anyio.lowlevel import checkpoint
+from fastapi import HTTPException
+
+from fastapi_tasks import TaskConfig, Tasks, TaskState
+from tests_trio.support import Journal, make_app, raises, serving, settle
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"timeout": -1}, ValueError, "timeout must be a number of seconds from 0 up, not -1"),
+        ({"timeout": math.nan}, ValueError, "timeout .* not nan"),
+        ({"timeout": "1"}, TypeError, "timeout must be a number of seconds, not str"),
+        ({"timeout": True}, TypeError, "timeout must be .* not bool"),
+        ({"retry": 3}, TypeError, "retry must be an async caller, not int"),
+        ({"limiter": 5}, TypeError, "limiter must be an async context manager, not int"),
+        ({"limiter": threading.Lock()}, TypeError, "limiter must be .* not lock"),
+        ({"hold_response": 1}, TypeError, "hold_response must be True, False or None, not int"),
+        ({"even_if_failed": "no"}, TypeError, "even_if_failed must be .* not str"),
+    ],
+)
+def test_wrong_values(options, error, message):
+    """At `TaskConfig(...)` and at `task(...)`."""
+    with pytest.raises(error, match=message):
+        TaskConfig(**options)
+    with pytest.raises(error, match=message):
+        make_app().state.runner.task(**options)
+
+
+def test_every_option_merges():
+    """Per task, per scheduler and app-wide: the innermost that is set counts."""
+    limiter = anyio.Semaphore(1)
+    app = make_app(config=TaskConfig(timeout=1, hold_response=True))
+    outer = app.state.runner.task(retry=checkpoint, even_if_failed=True)
+    inner = outer.task(timeout=2, limiter=limiter)
+    assert inner._config == TaskConfig(
+        timeout=2, hold_response=True, retry=checkpoint, even_if_failed=True, limiter=limiter
+    )
+
+
+async def test_timeout(caplog):
+    """Past it the attempt is cancelled, and fails with `TimeoutError`."""
+    app, journal = make_app(), Journal()
+    async with serving(app):
+        begin = anyio.current_time()
+        slow = app.state.runner.task(name="slow", timeout=2).schedule(journal.ends("slow", sleep=9))
+        quick = app.state.runner.task(timeout=2).schedule(journal.ends("quick", sleep=1))
+        with pytest.raises(TimeoutError):
+            await slow
+        assert anyio.current_time() - begin == 2
+        await quick
+    assert sorted(journal) == ["quick ends", "quick starts", "slow cancelled", "slow starts"]
+    assert [r.getMessage() for r in caplog.records] == ["task 'slow' failed"]
+
+
+@pytest.mark.real_time
+async def test_timeout_of_a_thread():
+    """It can only be asked: one that looks fails, one that returns late has succeeded."""
+    app = make_app()
+
+    def looks():
+        while True:
+            from_thread.check_cancelled()
+            threading.Event().wait(0.001)
+
+    def is_late():
+        threading.Event().wait(0.05)
+        return "late"
+
+    def gives_a_coroutine():
+        return anyio.sleep_forever()
+
+    async with serving(app):
+        scheduler = app.state.runner.task(timeout=0.01)
+        with pytest.raises(TimeoutError):
+            await scheduler.schedule(looks)
+        assert await scheduler.schedule(is_late) == "late"
+        with pytest.raises(TimeoutError):
+            await scheduler.schedule(gives_a_coroutine)
+
+
+class Flaky:
+    """Fails twice, then succeeds; as an async function and as a sync one."""
+
+    def __init__(self):
+        self.calls = 0
+
+    async def run(self, argument):
+        return self.run_sync(argument)
+
+    def run_sync(self, argument):
+        self.calls += 1
+        if self.calls < 3:
+            raise ConnectionError(f"call {self.calls}")
+        return argument
+
+
+def stamina_caller(attempts):
+    return stamina.AsyncRetryingCaller(attempts=attempts, wait_initial=0.01, wait_jitter=0).on(
+        ConnectionError
+    )
+
+
+def tenacity_caller(attempts):
+    return tenacity.AsyncRetrying(
+        stop=tenacity.stop_after_attempt(attempts), wait=tenacity.wait_fixed(0.01), reraise=True
+    )
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("kind", ["run", "run_sync"])
+@pytest.mark.parametrize("caller", [stamina_caller, tenacity_caller])
+async def test_retry(kind, caller, caplog):
+    """With stamina and with tenacity, real ones, for async and sync functions."""
+    app, handled = make_app(), []
+
+    async def handle(task, error):
+        handled.append(str(error))
+
+    async with serving(app):
+        runner = app.state.runner
+        task = runner.task(retry=caller(5), on_error=handle).schedule(getattr(Flaky(), kind), 7)
+        assert (await task, task.attempts) == (7, 3)
+        task = runner.task(retry=caller(2), on_error=handle).schedule(getattr(Flaky(), kind), 7)
+        with pytest.raises(ConnectionError, match="call 2"):
+            await task
+        assert (task.attempts, task.state) == (2, TaskState.FAILED)
+    assert handled == ["call 2"]
+    assert sum("failed" in r.getMessage() for r in caplog.records) == 1
+
+
+async def test_retry_survives_the_drain_if_shielded():
+    """G17: a shielded task finishes its retries, an unshielded one is cancelled in its back-off."""
+    app, journal = make_app(grace_period=0), Journal()
+
+    async def again(attempt):
+        with contextlib.suppress(ValueError):
+            return await attempt()
+        await anyio.sleep(5)
+        return await attempt()
+
+    async def work(name):
+        journal.append(name)
+        raise ValueError
+
+    async with serving(app):
+        for shield in (True, False):
+            app.state.runner.task(shield=shield, retry=again).schedule(work, f"{shield=}")
+        await settle()
+    assert sorted(journal[:2]) == ["shield=False", "shield=True"]
+    assert journal[2:] == ["shield=True"]
+
+
+class Counting(contextlib.AbstractAsyncContextManager):
+    """A limiter of the test's own."""
+
+    def __init__(self, total):
+        self.semaphore = anyio.Semaphore(total)
+        self.inside = self.most = 0
+
+    async def __aenter__(self):
+        await self.semaphore.acquire()
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+
+    async def __aexit__(self, *error):
+        self.inside -= 1
+        self.semaphore.release()
+
+
+@pytest.mark.parametrize("make", [anyio.CapacityLimiter, anyio.Semaphore, Counting])
+async def test_limiter(make):
+    """A thousand tasks: never more than five inside, all done."""
+    app, inside, most = make_app(), [], []
+
+    async def work():
+        inside.append(1)
+        most.append(len(inside))
+        await anyio.sleep(1)
+        inside.pop()
+
+    async with serving(app):
+        limited = app.state.runner.task(limiter=make(5))
+        begin = anyio.current_time()
+        tasks = [limited.schedule(work) for _ in range(1000)]
+        await app.state.runner.join()
+        assert anyio.current_time() - begin == pytest.approx(200)
+        assert {task.state for task in tasks} == {TaskState.SUCCEEDED}
+    assert (max(most), inside) == (5, [])
+
+
+async def test_shutdown_leaves_no_token_taken():
+    """In the middle of a thousand tasks."""
+    app, limiter = make_app(grace_period=0), anyio.CapacityLimiter(5)
+    async with serving(app):
+        limited = app.state.runner.task(limiter=limiter)
+        tasks = [limited.schedule(anyio.sleep, 1) for _ in range(1000)]
+        await anyio.sleep(10.5)
+        assert limiter.borrowed_tokens == 5
+    assert limiter.borrowed_tokens == 0
+    states = [task.state for task in tasks]
+    assert states.count(TaskState.SUCCEEDED) == 50
+    assert states.count(TaskState.CANCELLED) == 950
+
+
+async def test_a_task_in_the_queue_of_its_limiter_has_started():
+    """G3: it does not hold up the response, nor the tasks behind it."""
+    app, journal = make_app(grace_period=0), Journal()
+    limiter = anyio.CapacityLimiter(1)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        waiting = tasks.task(limiter=limiter).schedule(journal.task("limited"))
+        tasks.schedule(journal.task("behind"))
+        await settle()
+        return waiting.state.value
+
+    async with limiter, serving(app) as server:
+        assert (await server.get()).json() == "running"
+    assert journal == ["behind"]
+
+
+@pytest.mark.real_time
+async def test_the_nesting():
+    """`retry(limiter(thread slot(timeout(call))))`: what is held when, and what time counts."""
+    app = make_app(max_threads=1)
+    runner, limiter = app.state.runner, anyio.CapacityLimiter(1)
+    seen = []
+
+    def work():
+        seen.append(("call", limiter.borrowed_tokens, runner._threads.borrowed_tokens))
+        if len(seen) == 1:
+            raise ValueError
+
+    async def retry(attempt):
+        with contextlib.suppress(ValueError):
+            return await attempt()
+        seen.append(("back-off", limiter.borrowed_tokens, runner._threads.borrowed_tokens))
+        return await attempt()
+
+    running, block = threading.Event(), threading.Event()
+
+    def hold_the_thread():
+        running.set()
+        block.wait(5)
+
+    async with serving(app):
+        await runner.task(retry=retry, limiter=limiter, timeout=5).schedule(work)
+        assert seen == [("call", 1, 1), ("back-off", 0, 0), ("call", 1, 1)]
+        # Waiting for the thread does not use up the timeout.
+        runner.schedule(hold_the_thread)
+        await to_thread.run_sync(running.wait)
+        patient = runner.task(timeout=0.02).schedule(checkpoint_in_thread)
+        await anyio.sleep(0.05)
+        assert patient.state is TaskState.RUNNING
+        block.set()
+        assert await patient == "in time"
+
+
+def checkpoint_in_thread():
+    return "in time"
+
+
+async def test_waiting_for_a_limiter_is_outside_the_timeout():
+    app, limiter = make_app(), anyio.Semaphore(1)
+    async with serving(app):
+        scheduler = app.state.runner.task(limiter=limiter, timeout=2)
+        tasks = [scheduler.schedule(anyio.sleep, 1.5) for _ in range(4)]
+        await app.state.runner.join()
+        assert {task.state for task in tasks} == {TaskState.SUCCEEDED}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_hold_response(fails):
+    """Two held tasks of half a second hold the response for half a second, errors too."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        held = tasks.task(hold_response=True)
+        held.schedule(journal.ends("1", sleep=0.5))
+        (tasks if fails else tasks.after_route).task(hold_response=True).schedule(
+            journal.ends("2", sleep=0.5)
+        )
+        tasks.after_response.task(hold_response=True).schedule(journal.ends("late", sleep=9))
+        tasks.task(hold_response=True).schedule(raises, ValueError())
+        tasks.schedule(anyio.sleep, 100)
+        if fails:
+            raise HTTPException(418)
+
+    async def send(message):
+        journal.append(message["type"])
+
+    async with serving(app) as server:
+        begin = anyio.current_time()
+        messages = await server.call_raw(send=send)
+        assert anyio.current_time() - begin == 0.5
+        assert messages[0]["status"] == (418 if fails else 200)
+        assert journal[:2] == ["1 starts", "2 starts"]
+        assert sorted(journal[2:4]) == ["1 ends", "2 ends"]
+        assert journal[4:6] == ["http.response.start", "http.response.body"]
+
+
+async def test_a_client_that_leaves_does_not_cancel_held_tasks():
+    app, journal = make_app(grace_period=5), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.task(hold_response=True).schedule(journal.ends("held", sleep=2))
+        tasks.after_response.schedule(journal.task("after response"))
+
+    async with serving(app) as server:
+        with anyio.move_on_after(1):
+            await server.call_raw()
+        await settle()
+        assert journal == ["held starts", "after response"]
+    assert journal[-1] == "held ends"
+
+
+async def test_held_tasks_of_a_task():
+    """What a task of the request schedules before the response may hold it as well."""
+    app = make_app()
+
+    async def parent(tasks):
+        await anyio.sleep(1)
+        tasks.task(hold_response=True).schedule(anyio.sleep, 1)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.task(hold_response=True).schedule(parent, tasks)
+
+    async with serving(app) as server:
+        begin = anyio.current_time()
+        await server.get()
+        assert anyio.current_time() - begin == 2
+
+
+async def test_even_if_failed(caplog):
+    """At their timing points, though the route failed; the others are dropped."""
+    caplog.set_level("INFO")
+    app, journal = make_app(), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        for scheduler, name in (
+            (tasks.after_response, "after response"),
+            (tasks.after_route, "after route"),
+        ):
+            scheduler.schedule(journal.task("dropped"))
+            scheduler.task(even_if_failed=True).schedule(journal.task(name))
+        raise HTTPException(404)
+
+    async def send(message):
+        journal.append(message["type"])
+
+    async with serving(app) as server:
+        await server.call_raw(send=send)
+        await settle()
+    assert journal == ["after route", "http.response.start", "http.response.body", "after response"]
+    assert "dropped 2 task(s)" in caplog.text
+
+
+async def test_options_where_they_mean_nothing_are_ignored():
+    """So that any of them can be an app-wide default."""
+    app = make_app(config=TaskConfig(hold_response=True, even_if_failed=True, timeout=5))
+    async with serving(app):
+        task = app.state.runner.schedule(checkpoint)
+        await task

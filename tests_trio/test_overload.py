@@ -1,0 +1,107 @@
+"""G19, and how many tasks there are."""
+
+import gc
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from fastapi.responses import JSONResponse
+
+from fastapi_tasks import (
+    RequestTasks,
+    Tasks,
+    TasksClosedError,
+    TaskStatistics,
+    TooManyTasksError,
+)
+from tests_trio.support import make_app, raises, serving, settle
+
+
+@pytest.mark.parametrize("bad", [0, -1, 1.5, True, "9"])
+def test_max_tasks_that_makes_no_sense(bad):
+    with pytest.raises(ValueError, match="max_tasks must be a whole number from 1 up"):
+        make_app(max_tasks=bad)
+
+
+async def test_max_tasks():
+    """G19: past that many unfinished tasks `schedule()` raises; waiting ones count."""
+    app = make_app(max_tasks=3, grace_period=0)
+    runner = app.state.runner
+    async with serving(app):
+        running = runner.schedule(anyio.sleep_forever)
+        runner.task(shield=True).schedule(anyio.sleep, 5)
+        RequestTasks(runner).after_response.schedule(checkpoint)
+        for scheduler in (runner, runner.task(shield=True), RequestTasks(runner).after_route):
+            with pytest.raises(TooManyTasksError, match="3 tasks are unfinished"):
+                scheduler.schedule(checkpoint)
+        running.cancel()
+        await running.finished.wait()
+        await runner.schedule(checkpoint)
+        assert runner.statistics().refused == 3
+
+
+async def test_the_503_handler():
+    """The refused task leaves its request; the handler makes a 503 of it."""
+    app = make_app(max_tasks=2, grace_period=0)
+
+    @app.exception_handler(TooManyTasksError)
+    async def too_many(request, error):
+        return JSONResponse({"detail": "busy"}, status_code=503, headers={"Retry-After": "1"})
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.schedule(anyio.sleep, 10)
+
+    async with serving(app) as server:
+        statuses = [(await server.get()).status_code for _ in range(4)]
+        assert statuses == [200, 200, 503, 503]
+        await anyio.sleep(11)
+        assert (await server.get()).status_code == 200
+
+
+async def test_statistics_add_up():
+    """Each scheduled task counts once; `tasks` are the unfinished ones."""
+    app = make_app(grace_period=0)
+    runner = app.state.runner
+    assert runner.statistics() == TaskStatistics(*[0] * 7)
+    async with serving(app):
+        waiting = RequestTasks(runner).after_route.schedule(checkpoint)
+        running = runner.schedule(anyio.sleep_forever)
+        runner.task(on_error=lambda task, error: anyio.sleep_forever()).schedule(checkpoint)
+        runner.schedule(raises, ValueError())
+        runner.schedule(anyio.sleep_forever).cancel()
+        await settle()
+        assert runner.tasks == (waiting, running)
+        assert runner.statistics() == TaskStatistics(
+            scheduled=5, waiting=1, running=1, succeeded=1, failed=1, cancelled=1, refused=0
+        )
+    with pytest.raises(TasksClosedError):
+        runner.schedule(checkpoint)
+    assert runner.tasks == ()
+    assert runner.statistics() == TaskStatistics(
+        scheduled=5, waiting=0, running=0, succeeded=1, failed=1, cancelled=3, refused=1
+    )
+
+
+async def test_a_refused_task_is_freed():
+    """Memory stays bounded: what was refused is referenced by nobody."""
+    import weakref
+
+    app = make_app(max_tasks=1, grace_period=0)
+    references = []
+
+    class Argument: ...
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.schedule(anyio.sleep_forever)
+        for _ in range(100):
+            argument = Argument()
+            references.append(weakref.ref(argument))
+            with pytest.raises(TooManyTasksError):
+                tasks.after_response.schedule(checkpoint, argument)
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+        gc.collect()
+        assert not any(reference() for reference in references)

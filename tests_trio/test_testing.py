@@ -1,0 +1,149 @@
+"""`fastapi_tasks.testing`, as users use it."""
+
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from fastapi_tasks import FastAPITasksUninitializedAppError, Tasks, TaskState, add_tasks
+from fastapi_tasks.testing import client, record_tasks, scheduled_tasks  # noqa: F401
+from tests_trio.support import raises
+
+
+async def send_mail(address):
+    await checkpoint()
+
+
+def send_in_thread(address): ...
+
+
+def make_signup():
+    app = FastAPI()
+    add_tasks(app)
+
+    @app.post("/signup")
+    async def signup(address: str, tasks: Tasks):
+        tasks.after_response.schedule(send_mail, address)
+
+    @app.post("/sync")
+    def sync(address: str, tasks: Tasks):
+        tasks.schedule(send_in_thread, address)
+
+    @app.post("/fails")
+    async def fails(tasks: Tasks):
+        tasks.task(name="slow").schedule(anyio.sleep, 3)
+        tasks.schedule(raises, ValueError("why"))
+        tasks.after_response.schedule(send_mail, "dropped")
+        raise LookupError("from the endpoint")
+
+    return app
+
+
+@pytest.fixture
+def app():
+    return make_signup()
+
+
+async def test_three_lines(app):
+    """The endpoint sends the mail after the response."""
+    async with client(app) as http:
+        await http.post("/signup?address=a@example.org")
+        assert http.tasks.one(send_mail).timing == "after_response"
+
+
+async def test_what_a_request_scheduled(app):
+    """Function, arguments, timing point and outcome; `join()` waits until all is done."""
+    async with client(app) as http:
+        assert list(http.tasks) == []
+        with pytest.raises(LookupError, match="from the endpoint"):
+            await http.post("/fails")
+        await http.join()
+        assert [(t.func, t.args, t.timing, t.state) for t in http.tasks] == [
+            (anyio.sleep, (3,), "now", TaskState.SUCCEEDED),
+            (raises, http.tasks[1].args, "now", TaskState.FAILED),
+            (send_mail, ("dropped",), "after_response", TaskState.CANCELLED),
+        ]
+        assert len(http.tasks) == 3
+        assert http.tasks.of(raises) == [http.tasks[1]]
+        with pytest.raises(
+            AssertionError, match=r"0 tasks of send_in_thread .*<Task 'slow' succeeded>"
+        ):
+            http.tasks.one(send_in_thread)
+
+
+async def test_the_lifespan_is_run(app):
+    """Tasks of the lifespan are seen, its exceptions arrive as themselves, and so do the test's."""
+
+    async def look(*args): ...
+
+    @asynccontextmanager
+    async def lifespan(app):
+        runner.schedule(look)
+        yield
+        if fail:
+            raise OSError("at shutdown")
+
+    app, fail = FastAPI(lifespan=lifespan), False
+    runner = add_tasks(app)
+    async with client(app, base_url="http://other") as http:
+        assert http.tasks.one(look)
+        assert str(http.base_url) == "http://other"
+    with pytest.raises(KeyError, match="in the test"):
+        async with client(app):
+            raise KeyError("in the test")
+    fail = True
+    with pytest.raises(OSError, match="at shutdown"):
+        async with client(app):
+            pass
+
+
+async def test_a_lifespan_that_does_not_start():
+    @asynccontextmanager
+    async def lifespan(app):
+        raise OSError("no database")
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+    add_tasks(app)
+    with pytest.raises(OSError, match="no database"):
+        async with client(app):
+            pass
+
+
+def test_no_add_tasks():
+    with (
+        pytest.raises(FastAPITasksUninitializedAppError, match=r"call add_tasks\(app\)"),
+        record_tasks(FastAPI()),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("path", ["/signup", "/sync"])
+def test_with_the_sync_test_client(app, scheduled_tasks, path, backend_name):  # noqa: F811
+    """Starlette's `TestClient`, the imported fixture, and `wait()`."""
+    with TestClient(app, backend=backend_name) as http:
+        assert http.post(f"{path}?address=a@example.org").status_code == 200
+        scheduled_tasks.wait()
+        [task] = scheduled_tasks
+        assert (task.args, task.state) == (("a@example.org",), TaskState.SUCCEEDED)
+
+
+def test_waiting_too_long(app, scheduled_tasks, backend_name):  # noqa: F811
+    """It says what it waited for."""
+    with TestClient(app, backend=backend_name) as http:
+        with pytest.raises(LookupError):
+            http.post("/fails")
+        with pytest.raises(TimeoutError, match=r"after 0.01 s: .*<Task 'slow' running>"):
+            scheduled_tasks.wait(0.01)
+
+
+def test_recording_ends(app, backend_name):
+    """What is scheduled outside of the block is not seen."""
+    with TestClient(app, backend=backend_name) as http:
+        with record_tasks(app) as tasks:
+            http.post("/signup?address=1")
+        http.post("/signup?address=2")
+        assert [task.args for task in tasks] == [("1",)]

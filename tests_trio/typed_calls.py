@@ -1,0 +1,96 @@
+# mypy: disable-error-code=ignore-without-code
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+"""The types of users' call sites; mypy and pyright read this, and nothing runs it.
+
+Each `expect-error` line must be an error to both: they complain of an unused `ignore`.
+"""
+
+from functools import partial
+from typing import assert_type, overload
+
+from fastapi_tasks import RequestTasks, Task, TaskConfig, TaskRunner, TaskScheduler
+
+
+async def async_function(number: int, *, word: str = "") -> float:
+    return number * len(word)
+
+
+def sync_function(number: int, *, word: str = "") -> float:
+    return number * len(word)
+
+
+class Service:
+    async def method(self, number: int) -> bytes:
+        return bytes(number)
+
+    def sync_method(self, number: int) -> bytes:
+        return bytes(number)
+
+    async def __call__(self, number: int) -> bytes:
+        return bytes(number)
+
+    @classmethod
+    async def class_method(cls, number: int) -> bytes:
+        return bytes(number)
+
+
+@overload
+def overloaded(value: int) -> int: ...
+@overload
+def overloaded(value: str) -> str: ...
+def overloaded(value: int | str) -> int | str:
+    return value
+
+
+async def results(tasks: RequestTasks, runner: TaskRunner, task: Task[[int], str]) -> None:
+    """`await task` has the function's return type."""
+    assert_type(await tasks.schedule(async_function, 1), float)
+    assert_type(await tasks.schedule(sync_function, 1, word="w"), float)
+    assert_type(await tasks.after_route.schedule(async_function, 1), float)
+    assert_type(await tasks.after_response.schedule(sync_function, number=1), float)
+    assert_type(await tasks.task(name="n").schedule(async_function, 1, word="w"), float)
+    assert_type(await tasks.after_route.task(shield=True).schedule(async_function, 1), float)
+    assert_type(await runner.schedule(async_function, 1), float)
+    assert_type(await runner.task(timeout=1).schedule(sync_function, 1), float)
+    service = Service()
+    assert_type(await runner.schedule(service.method, 1), bytes)
+    assert_type(await runner.schedule(service.sync_method, 1), bytes)
+    assert_type(await runner.schedule(Service.class_method, 1), bytes)
+    assert_type(await runner.schedule(service, 1), bytes)
+    assert_type(await runner.schedule(partial(async_function, 1)), float)
+    assert_type(await runner.schedule(partial(sync_function, 1), word="w"), float)
+    assert_type(await runner.schedule(lambda: 7), int)
+    assert_type(await runner.schedule(Service), Service)
+    assert_type(await runner.schedule(overloaded, 1), int)
+    assert_type(await task, str)
+    assert_type(await task(), str)
+
+
+def handles(tasks: RequestTasks) -> None:
+    task = tasks.schedule(async_function, 1)
+    assert_type(task.exception, BaseException | None)
+    assert_type(tasks.after_route, TaskScheduler)
+    assert_type(tasks.task(), TaskScheduler)
+    assert_type(tasks.runner, TaskRunner)
+    assert_type(TaskConfig().merge(TaskConfig()), TaskConfig)
+
+
+def mistakes(tasks: RequestTasks, runner: TaskRunner) -> None:
+    """Argument mistakes are errors, wherever a task is scheduled."""
+    tasks.schedule(async_function, "1")  # type: ignore  # expect-error
+    tasks.schedule(async_function)  # type: ignore  # expect-error
+    tasks.schedule(async_function, 1, wrod="w")  # type: ignore  # expect-error
+    tasks.schedule(sync_function, "1")  # type: ignore  # expect-error
+    tasks.after_route.schedule(async_function, "1")  # type: ignore  # expect-error
+    tasks.after_response.schedule(sync_function, 1, 2)  # type: ignore  # expect-error
+    tasks.task(name="n").schedule(async_function, "1")  # type: ignore  # expect-error
+    tasks.after_route.task().schedule(sync_function, word=1)  # type: ignore  # expect-error
+    runner.schedule(async_function, "1")  # type: ignore  # expect-error
+    runner.task(shield=True).schedule(sync_function, "1")  # type: ignore  # expect-error
+    runner.schedule(Service().method, "1")  # type: ignore  # expect-error
+    runner.schedule(partial(async_function, "1"))  # type: ignore  # expect-error
+    runner.schedule(async_function(1))  # type: ignore  # expect-error
+    runner.schedule(None)  # type: ignore  # expect-error
+    tasks.task(nmae="n")  # type: ignore  # expect-error
+    tasks.task(shield="yes")  # type: ignore  # expect-error
+    TaskConfig("n")  # type: ignore  # expect-error
