@@ -18,7 +18,7 @@ lint: .venv/installed
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/pyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes fastapi_tasks
+	. $(BIN)/activate && PYTHONPATH=src pyright --ignoreexternal --verifytypes fastapi_tasks
 
 check: lint test
 

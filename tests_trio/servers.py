@@ -78,6 +78,9 @@ class RealServer:
     def get(self, path: str, **options) -> httpx.Response:
         return httpx.get(self.url + path, timeout=PATIENCE, trust_env=False, **options)
 
+    def post(self, path: str, **options) -> httpx.Response:
+        return httpx.post(self.url + path, timeout=PATIENCE, trust_env=False, **options)
+
     def client(self, **options) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=PATIENCE, trust_env=False, **options)
 

@@ -253,12 +253,48 @@ def test_sigterm_under_load(server):
     assert len(started) == sum(entry.endswith(" ends") for entry in journal)
 
 
+def test_overload(server_kind, tmp_path):
+    """G19: far more requests than `max_tasks` get a 503, nothing accepted is lost."""
+    with real_server(server_kind, tmp_path, "examples.overload:app") as server:
+
+        def load(_: int) -> Counter[int]:
+            with server.client() as client:
+                return Counter(client.post("/work").status_code for _ in range(50))
+
+        with ThreadPoolExecutor(10) as pool:
+            statuses = sum(pool.map(load, range(10)), Counter())
+        assert set(statuses) == {202, 503}
+        assert statuses.total() == 500
+        counts = until(lambda: idle(server), "the tasks to finish")
+        assert counts["succeeded"] == counts["scheduled"] == statuses[202]
+        assert counts["refused"] == statuses[503]
+        server.stop()
+
+
+def idle(server: RealServer) -> dict[str, int] | None:
+    counts = server.get("/statistics").json()
+    return counts if counts["waiting"] == counts["running"] == 0 else None
+
+
+def test_consumer(server_kind, tmp_path):
+    """A loop outside of all requests runs beside them, and ends when the app begins to stop."""
+    with real_server(server_kind, tmp_path, "examples.consumer:app") as server:
+        for number in range(3):
+            assert server.post(f"/queue/{number}").status_code == 202
+        until(lambda: server.get("/consumed").json() == ["0", "1", "2"], "the consumer")
+        server.stop()
+        assert "consumer: stops" in server.output
+        assert "cancels" not in server.output
+
+
 EXAMPLES = [
     "concurrent_processing",
+    "consumer",
     "dependencies",
     "dynamic",
     "error_handling",
     "fire_and_forget",
+    "overload",
     "shop",
     "staged_execution",
     "tracking",

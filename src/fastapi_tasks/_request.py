@@ -44,6 +44,8 @@ class RequestTasks(TaskScheduler):
         runner: the app's runner, for work that belongs to no request.
     """
 
+    runner: TaskRunner
+
     __slots__ = ("__weakref__", "_held", "_queue", "_route", "_route_task", "_waiting", "runner")
 
     def __init__(self, runner: TaskRunner) -> None:

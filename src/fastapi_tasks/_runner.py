@@ -90,6 +90,8 @@ class TaskRunner(TaskScheduler):
             event for each lifespan.
     """
 
+    stopping: Event
+
     def __init__(
         self,
         config: TaskConfig,

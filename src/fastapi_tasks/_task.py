@@ -109,6 +109,15 @@ class Task(Generic[P, T]):
         "timing",
     )
 
+    func: Callable[P, Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    config: TaskConfig
+    timing: Timing
+    attempts: int
+    state: TaskState
+    exception: BaseException | None
+
     def __init__(
         self,
         func: Callable[P, Any],
@@ -121,9 +130,9 @@ class Task(Generic[P, T]):
         self.args = args
         self.kwargs = kwargs
         self.config = config
-        self.timing: Timing = timing
+        self.timing = timing
         self.state = TaskState.PENDING
-        self.exception: BaseException | None = None
+        self.exception = None
         # Events are made when somebody asks for them: most tasks are never waited for.
         self._started: Event | None = None
         self._finished: Event | None = None
