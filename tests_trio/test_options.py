@@ -1,6 +1,7 @@
 """The options: timeout, retry, limiter, hold_response, even_if_failed."""
 
 import contextlib
+import gc
 import math
 import threading
 
@@ -12,7 +13,7 @@ from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from fastapi import HTTPException
 
-from fastapi_tasks import TaskConfig, Tasks, TaskState
+from fastapi_tasks import RequestTasks, TaskConfig, Tasks, TaskState
 from tests_trio.support import Journal, make_app, raises, serving, settle
 
 
@@ -377,3 +378,15 @@ async def test_options_where_they_mean_nothing_are_ignored():
     async with serving(app):
         task = app.state.runner.schedule(checkpoint)
         await task
+
+
+async def test_tasks_without_a_response_to_hold():
+    """A WebSocket may last for ever: what would hold its response is not kept."""
+    app = make_app(config=TaskConfig(hold_response=True))
+    async with serving(app):
+        tasks = RequestTasks(app.state.runner)
+        for _ in range(10):
+            await tasks.schedule(checkpoint)
+        await settle()
+        gc.collect()
+        assert len(tasks._holding) <= 1

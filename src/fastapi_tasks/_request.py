@@ -23,6 +23,7 @@ from collections import deque
 from contextvars import copy_context
 from logging import INFO
 from typing import Any
+from weakref import WeakSet
 
 from anyio import get_current_task
 from anyio.lowlevel import cancel_shielded_checkpoint
@@ -46,7 +47,16 @@ class RequestTasks(TaskScheduler):
 
     runner: TaskRunner
 
-    __slots__ = ("__weakref__", "_held", "_queue", "_route", "_route_task", "_waiting", "runner")
+    __slots__ = (
+        "__weakref__",
+        "_holding",
+        "_queue",
+        "_responded",
+        "_route",
+        "_route_task",
+        "_waiting",
+        "runner",
+    )
 
     def __init__(self, runner: TaskRunner) -> None:
         super().__init__("now", runner._config)
@@ -58,8 +68,9 @@ class RequestTasks(TaskScheduler):
             "after_response": [],
         }
         self._queue: deque[Task[..., Any]] = deque()
-        # The tasks that hold the response; None once it has started.
-        self._held: list[Task[..., Any]] | None = []
+        # What the response waits for: weak, since a WebSocket may have any number, and no response.
+        self._holding: WeakSet[Task[..., Any]] | None = None
+        self._responded = False
         self._route: object = None
         self._route_task = 0  # the id of the event-loop task that it runs in
 
@@ -85,8 +96,9 @@ class RequestTasks(TaskScheduler):
     # What follows is called by the exchange and by the runner.
 
     def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
-        if task.config.hold_response and self._held is not None and task.timing != "after_response":
-            self._held.append(task)
+        if task.config.hold_response and task.timing != "after_response" and not self._responded:
+            self._holding = self._holding or WeakSet()
+            self._holding.add(task)
         waiting = self._waiting.get(task.timing)
         if waiting is None or draining:  # now, or its point has passed (G7)
             self._queue.append(task)
@@ -101,7 +113,7 @@ class RequestTasks(TaskScheduler):
         `route` is any object that only this run of the route has. There is more than one in a
         request when a middleware calls the app again.
         """
-        if route is self._route or self._held is None:  # known, or too late to matter
+        if route is self._route or self._responded:  # known, or too late to matter
             return False
         with self.runner._lock:
             self._waiting = {"after_route": [], **self._waiting}
@@ -166,14 +178,14 @@ class RequestTasks(TaskScheduler):
         for task in tuple(self._queue):
             while task.state is TaskState.PENDING:
                 await cancel_shielded_checkpoint()
-        while self._held:
-            await self._held.pop().finished.wait()
-        self._held = None
+        while holding := [task for task in self._holding or () if not task._is_finished]:
+            await holding[0].finished.wait()
+        self._responded = True
 
     def _respond(self) -> None:
         """The response had started before the first use of tasks."""
         self._reach("after_route")
-        self._held = None
+        self._responded = True
 
     def _next(self) -> Task[..., Any] | None:
         """The task whose turn to start it is; those that were cancelled have none."""
