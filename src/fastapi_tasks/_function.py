@@ -30,17 +30,17 @@ def is_generator(func: Callable[..., Any]) -> bool:
 
 def check_callable(func: object) -> None:
     """Raise a TypeError that says what to write instead, if it cannot be a task (G10)."""
-    if inspect.isawaitable(func):
+    if not callable(func):
         if inspect.iscoroutine(func):
             func.close()  # it will not be awaited, and its author hears of that here
+        kind = type(func).__qualname__
+        if inspect.isawaitable(func):
+            raise TypeError(
+                f"schedule() takes a function and its arguments, not the {kind} that calling it "
+                "returns: write schedule(func, arg), not schedule(func(arg))"
+            )
         raise TypeError(
-            f"schedule() takes a function and its arguments, not the {type(func).__qualname__} "
-            "that calling it returns: write schedule(func, arg), not schedule(func(arg))"
-        )
-    if not callable(func):
-        raise TypeError(
-            f"schedule() takes a function and its arguments, not {type(func).__qualname__}: "
-            "write schedule(func, arg)"
+            f"schedule() takes a function and its arguments, not {kind}: write schedule(func, arg)"
         )
     if is_generator(func):
         raise TypeError(
