@@ -347,6 +347,27 @@ async def test_held_tasks_of_a_task():
         assert anyio.current_time() - begin == 2
 
 
+async def test_what_is_handed_over_while_the_response_is_held():
+    """G3: it has started, too, when the response starts."""
+    app, journal = make_app(), Journal()
+
+    async def parent(tasks):
+        await anyio.sleep(1)
+        for i in range(20):
+            tasks.schedule(journal.task(f"child {i}"))
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.task(hold_response=True).schedule(parent, tasks)
+
+    async def send(message):
+        journal.append(message["type"])
+
+    async with serving(app) as server:
+        await server.call_raw(send=send)
+    assert journal[:21] == [*(f"child {i}" for i in range(20)), "http.response.start"]
+
+
 async def test_even_if_failed(caplog):
     """At their timing points, though the route failed; the others are dropped."""
     caplog.set_level("INFO")

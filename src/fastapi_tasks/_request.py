@@ -174,13 +174,17 @@ class RequestTasks(TaskScheduler):
     async def _response_starts(self) -> None:
         """Start what comes before the response, and wait for what holds it."""
         self._reach("after_route")  # which the route's end has done, if the route made the response
-        # All that was handed over until now, and no more: what starts may hand over more for ever.
+        await self._all_started()
+        while holding := [task for task in self._holding or () if not task._is_finished]:
+            await holding[0].finished.wait()
+            await self._all_started()
+        self._responded = True
+
+    async def _all_started(self) -> None:
+        """Wait until what was handed over has started; not what that hands over, without end."""
         for task in tuple(self._queue):
             while task.state is TaskState.PENDING:
                 await cancel_shielded_checkpoint()
-        while holding := [task for task in self._holding or () if not task._is_finished]:
-            await holding[0].finished.wait()
-        self._responded = True
 
     def _respond(self) -> None:
         """The response had started before the first use of tasks."""
