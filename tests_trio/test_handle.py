@@ -335,7 +335,7 @@ async def test_every_state():
         "dropped": ["cancelled", "cancelled", 0],
         "timed out": ["pending", "failed", 1],
         "retried": ["pending", "succeeded", 2],
-        "in the limiter": ["pending", "running", "cancelled", 1],
+        "in the limiter": ["pending", "running", "cancelled", 0],
         "in the retry": ["pending", "running", "cancelled", 1],
         "in the handler": ["pending", "failed", "failed", 1],
     }

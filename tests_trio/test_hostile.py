@@ -3,14 +3,25 @@
 import contextlib
 import gc
 import logging
+import threading
+import traceback
 import weakref
 
 import anyio
 import pytest
+from anyio import to_thread
 from anyio.lowlevel import checkpoint
 from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
 
-from fastapi_tasks import FastAPITasksError, Task, TaskConfig, Tasks, TaskState, add_tasks
+from fastapi_tasks import (
+    FastAPITasksError,
+    Instrument,
+    Task,
+    TaskConfig,
+    Tasks,
+    TaskState,
+    add_tasks,
+)
 from fastapi_tasks._request import Exchange
 from tests_trio.support import Journal, make_app, raises, serving, settle
 
@@ -338,3 +349,155 @@ async def test_a_middleware_that_answers_by_itself():
     async with serving(app) as server:
         assert (await server.get()).status_code == 504
     assert journal == ["now"]
+
+
+@pytest.mark.real_time
+async def test_awaiting_in_another_event_loop(backend_name):
+    """An error at once, instead of a wait that only luck ends."""
+    app = make_app()
+
+    def other_loop(task):
+        async def main():
+            with pytest.raises(FastAPITasksError, match="runs in another event loop"):
+                await task
+            return "refused"
+
+        return anyio.run(main, backend=backend_name)
+
+    async with serving(app):
+        task = app.state.runner.schedule(anyio.sleep_forever)
+        assert await to_thread.run_sync(other_loop, task) == "refused"
+        task.cancel()
+
+
+async def test_an_event_that_cannot_be_set():
+    """Trio's cannot, if somebody waits for it in another event loop; the runner goes on."""
+
+    class Foreign:
+        def set(self):
+            raise AssertionError("not my loop")
+
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.schedule(checkpoint)
+        task._started = task._finished = Foreign()
+        await app.state.runner.join()
+        assert task.state is TaskState.SUCCEEDED
+        assert await app.state.runner.schedule(double, 2) == 4
+
+
+async def double(number):
+    return 2 * number
+
+
+@pytest.mark.real_time
+async def test_threads_that_hold_the_response():
+    """They may add to what holds it while it is held."""
+    app = make_app()
+
+    async def slow():
+        await anyio.sleep(0.001)
+
+    @app.get("/")
+    def endpoint(tasks: Tasks):
+        def schedule():
+            for _ in range(200):
+                tasks.task(hold_response=True).schedule(slow)
+
+        threads = [threading.Thread(target=schedule) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+
+    async with serving(app) as server:
+        for _ in range(3):
+            assert (await server.get()).status_code == 200
+
+
+async def test_a_limiter_that_is_falsy():
+    """Only `None` means that there is none."""
+
+    class Pool(contextlib.AbstractAsyncContextManager):
+        entered = 0
+
+        def __len__(self):
+            return 0
+
+        async def __aenter__(self):
+            self.entered += 1
+
+        async def __aexit__(self, *error): ...
+
+    app, pool = make_app(), Pool()
+    async with serving(app):
+        await app.state.runner.task(limiter=pool).schedule(checkpoint)
+    assert pool.entered == 1
+
+
+async def test_the_exception_stays_as_it_was():
+    """However many wait for it: its traceback does not grow, and its context is its own."""
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.schedule(raises, ValueError("why"))
+
+        async def wait():
+            try:
+                raise KeyError("unrelated")
+            except KeyError:
+                await task
+
+        lengths = set()
+        for _ in range(10):
+            with pytest.raises(ValueError, match="why") as caught:
+                await wait()
+            lengths.add(len(traceback.extract_tb(caught.value.__traceback__)))
+            assert caught.value.__context__ is None
+        assert len(lengths) == 1
+
+
+@pytest.mark.real_time
+async def test_a_timeout_does_not_hold_the_thread():
+    """A coroutine that a sync callable returns runs without its thread, but with its timeout."""
+    app = make_app(max_threads=1)
+    runner = app.state.runner
+    async with serving(app):
+        slow = runner.task(timeout=5).schedule(lambda: anyio.sleep_forever())
+        await runner.schedule(lambda: None)
+        assert slow.state is TaskState.RUNNING
+        slow.cancel()
+        assert await runner.task(timeout=5).schedule(lambda: double(3)) == 6
+
+
+async def test_cancelled_tasks_do_not_pile_up():
+    """One that waited for its timing point is forgotten, also if it was cancelled at once."""
+    app = make_app()
+    alive = []
+
+    class Argument: ...
+
+    class CancelOdd(Instrument):
+        def task_scheduled(self, task):
+            if task.args[0].number % 2:
+                task.cancel()
+
+    app = make_app(instruments=[CancelOdd()])
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        for number in range(100):
+            argument = Argument()
+            argument.number = number
+            alive.append(weakref.ref(argument))
+            tasks.after_response.schedule(checkpoint, argument).cancel()
+        del argument
+        gc.collect()
+        return sum(reference() is not None for reference in alive)
+
+    async with serving(app) as server:
+        assert (await server.get()).json() == 0
+
+
+@pytest.mark.parametrize("bad", [object(), Instrument], ids=["object", "class"])
+def test_what_is_no_instrument(bad):
+    """A TypeError at `add_tasks(...)`."""
+    with pytest.raises(TypeError, match="instruments must be objects of Instrument's subclasses"):
+        make_app(instruments=[bad])

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
 from fastapi_tasks import FastAPITasksUninitializedAppError, Tasks, TaskState, add_tasks
@@ -147,3 +147,57 @@ def test_recording_ends(app, backend_name):
             http.post("/signup?address=1")
         http.post("/signup?address=2")
         assert [task.args for task in tasks] == [("1",)]
+
+
+async def test_lifespan_state():
+    """Requests see what the lifespan yields, each a copy of its own."""
+
+    @asynccontextmanager
+    async def lifespan(app):
+        yield {"pool": 42}
+
+    app = FastAPI(lifespan=lifespan)
+    add_tasks(app)
+
+    @app.get("/")
+    async def endpoint(request: Request):
+        request.state.other = hasattr(request.state, "other")
+        return [request.state.pool, request.state.other]
+
+    async with client(app) as http:
+        for _ in range(2):
+            assert (await http.get("/")).json() == [42, False]
+
+
+async def test_a_500_instead_of_the_exception(app):
+    async with client(app, raise_app_exceptions=False) as http:
+        assert (await http.post("/fails")).status_code == 500
+
+
+async def test_a_test_and_a_lifespan_that_fail():
+    """The test's failure arrives, with a note of the other."""
+
+    @asynccontextmanager
+    async def lifespan(app):
+        yield
+        raise OSError("at shutdown")
+
+    app = FastAPI(lifespan=lifespan)
+    add_tasks(app)
+    with pytest.raises(KeyError) as caught:
+        async with client(app):
+            raise KeyError("in the test")
+    assert caught.value.__notes__ == [
+        "after that the app's lifespan failed: OSError('at shutdown')"
+    ]
+
+
+def test_tasks_from_before_the_recording(app, backend_name):
+    """They do not count, whether they end or go on."""
+    with TestClient(app, backend=backend_name) as http:
+        with pytest.raises(LookupError):
+            http.post("/fails")
+        with record_tasks(app) as tasks:
+            http.post("/signup?address=1")
+            tasks.wait()
+            assert len(tasks) == 1

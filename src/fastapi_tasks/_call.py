@@ -41,8 +41,8 @@ async def _call(task: Task[..., Any], threads: CapacityLimiter) -> Any:
     config = task.config
 
     async def attempt() -> Any:
-        task.attempts += 1
-        async with config.limiter or nullcontext():
+        async with nullcontext() if config.limiter is None else config.limiter:
+            task.attempts += 1
             return await call(task.func, task.args, task.kwargs, threads, config.timeout)
 
     return await (attempt() if config.retry is None else config.retry(attempt))

@@ -79,6 +79,11 @@ def add_tasks(
         raise FastAPITasksError("add_tasks() was called for this app already: call it once")
     if app.middleware_stack is not None:
         raise FastAPITasksError("the app has started already: call add_tasks(app) where it is made")
+    instruments = tuple(instruments)
+    for instrument in instruments:
+        if not isinstance(instrument, Instrument):
+            kind = type(instrument).__qualname__
+            raise TypeError(f"instruments must be objects of Instrument's subclasses, not {kind}")
     _check_seconds("grace_period", grace_period)
     if shield_timeout is not None:
         _check_seconds("shield_timeout", shield_timeout)

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-from anyio import CapacityLimiter, fail_after, to_thread
+from anyio import CapacityLimiter, current_time, fail_after, to_thread
 
 
 def function_name(func: Callable[..., Any]) -> str:
@@ -66,11 +66,18 @@ async def call(
             return await func(*args, **kwargs)
         with fail_after(timeout):
             return await func(*args, **kwargs)
+    in_thread = partial(func, *args, **kwargs)
     if timeout is None:
-        return await _call_in_thread(partial(func, *args, **kwargs), threads)
-    async with threads or nullcontext():
+        result = await _call_in_thread(in_thread, threads)
+        return await result if inspect.iscoroutine(result) else result
+    async with nullcontext() if threads is None else threads:
+        deadline = current_time() + timeout
         with fail_after(timeout):
-            return await _call_in_thread(partial(func, *args, **kwargs), CapacityLimiter(1))
+            result = await _call_in_thread(in_thread, CapacityLimiter(1))
+    if inspect.iscoroutine(result):
+        with fail_after(deadline - current_time()):
+            return await result
+    return result
 
 
 async def _call_in_thread(func: Callable[[], Any], threads: CapacityLimiter | None) -> Any:
@@ -89,8 +96,7 @@ async def _call_in_thread(func: Callable[[], Any], threads: CapacityLimiter | No
     await to_thread.run_sync(call, limiter=threads)
     for error in errors:
         raise error
-    result = results.pop()
-    return await result if inspect.iscoroutine(result) else result
+    return results[0]
 
 
 def _is(predicate: Callable[[Any], bool], func: Callable[..., Any]) -> bool:

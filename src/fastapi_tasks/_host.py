@@ -64,6 +64,11 @@ class Host:
                 self.opened.set()
             await sleep_forever()
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the event loop's thread."""
+        return get_ident() == self._thread
+
     def spawn(
         self,
         run: Callable[[CancelScope], Coroutine[Any, Any, None]],
@@ -77,7 +82,7 @@ class Host:
         Return `None` where that cannot be done: in another thread, and in a bare callback of
         asyncio's event loop, which is no task.
         """
-        if get_ident() != self._thread:
+        if not self.is_here:
             return None
         group = self._shielded if shielded else self._unshielded
         coro = run(group.cancel_scope)
@@ -89,7 +94,7 @@ class Host:
 
     def call(self, func: Callable[[], object]) -> None:
         """Call `func` on the event loop's thread: here and now, or soon."""
-        if get_ident() == self._thread:
+        if self.is_here:
             func()
         else:
             self.post(func)

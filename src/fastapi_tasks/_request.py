@@ -63,9 +63,9 @@ class RequestTasks(TaskScheduler):
         self.runner = runner
         # The timing points still to come, in their order, and what waits for them; the queue is of
         # those that were spawned. Both are added to under the runner's lock.
-        self._waiting: dict[Timing, list[Task[..., Any]]] = {
-            "after_route": [],
-            "after_response": [],
+        self._waiting: dict[Timing, dict[Task[..., Any], None]] = {
+            "after_route": {},
+            "after_response": {},
         }
         self._queue: deque[Task[..., Any]] = deque()
         # What the response waits for: weak, since a WebSocket may have any number, and no response.
@@ -97,15 +97,20 @@ class RequestTasks(TaskScheduler):
 
     def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
         if task.config.hold_response and task.timing != "after_response" and not self._responded:
-            self._holding = self._holding or WeakSet()
+            if self._holding is None:
+                self._holding = WeakSet()
             self._holding.add(task)
         waiting = self._waiting.get(task.timing)
         if waiting is None or draining:  # now, or its point has passed (G7)
             self._queue.append(task)
             return True
-        task._context = copy_context()
-        waiting.append(task)
+        if task.state is TaskState.PENDING:
+            task._context = copy_context()
+            waiting[task] = None
         return False
+
+    def _remove(self, task: Task[..., Any]) -> None:
+        self._waiting.get(task.timing, {}).pop(task, None)
 
     def _begin_route(self, route: object) -> bool:
         """Note which route is running; return whether its end is to be reported.
@@ -116,14 +121,14 @@ class RequestTasks(TaskScheduler):
         if route is self._route or self._responded:  # known, or too late to matter
             return False
         with self.runner._lock:
-            self._waiting = {"after_route": [], **self._waiting}
+            self._waiting = {"after_route": {}, **self._waiting}
         self._route, self._route_task = route, get_current_task().id
         return True
 
     def _reach(self, timing: Timing) -> None:
         """A timing point has come: start the tasks that wait for it, once."""
         with self.runner._lock:
-            tasks = self._waiting.pop(timing, ())
+            tasks = tuple(self._waiting.pop(timing, ()))
             self._queue.extend(tasks)
         for task in tasks:
             self.runner._start(task)
@@ -175,10 +180,14 @@ class RequestTasks(TaskScheduler):
         """Start what comes before the response, and wait for what holds it."""
         self._reach("after_route")  # which the route's end has done, if the route made the response
         await self._all_started()
-        while holding := [task for task in self._holding or () if not task._is_finished]:
-            await holding[0].finished.wait()
+        while (task := self._next_holding()) is not None:
+            await task.finished.wait()
             await self._all_started()
         self._responded = True
+
+    def _next_holding(self) -> Task[..., Any] | None:
+        with self.runner._lock:  # threads may add to it
+            return next((task for task in self._holding or () if not task._is_finished), None)
 
     async def _all_started(self) -> None:
         """Wait until what was handed over has started; not what that hands over, without end."""

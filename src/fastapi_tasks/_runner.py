@@ -154,6 +154,10 @@ class TaskRunner(TaskScheduler):
     # Admission and start: from any thread.
 
     @property
+    def _is_here(self) -> bool:
+        return self._host.is_here
+
+    @property
     def _threads(self) -> CapacityLimiter:
         return self._host.threads
 
@@ -256,6 +260,9 @@ class TaskRunner(TaskScheduler):
     def _discard(self, task: Task[..., Any]) -> None:
         """Cancel a task that has not started."""
         task._enter(TaskState.CANCELLED)
+        if task._line is not None:
+            with self._lock:
+                task._line._remove(task)
         self._forget(task)
 
     def _forget(self, task: Task[..., Any]) -> None:

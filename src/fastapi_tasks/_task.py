@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from contextvars import Context, ContextVar
 from enum import Enum
 from threading import RLock
-from typing import Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from types import TracebackType
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, cast
 
 from anyio import CapacityLimiter, Event, TaskCancelled, TaskFailed, TaskHandle
 
@@ -21,8 +23,9 @@ Timing: TypeAlias = Literal["now", "after_route", "after_response"]
 
 _NO_OPTIONS = TaskConfig()
 
-# Guards the creation of events alone, which is rare and short: one lock serves all tasks.
-_creating_event = RLock()
+# Guards a task's states against its events, which any thread may ask for first. It is held for so
+# short a time that one lock serves all tasks.
+_lock = RLock()
 
 
 # The task whose function runs in this context.
@@ -35,6 +38,11 @@ class Runner(Protocol):
     @property
     def _threads(self) -> CapacityLimiter:
         """What sync tasks take their threads from."""
+        ...
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether this is the thread of its event loop."""
         ...
 
     def _cancel(self, task: Task[..., Any]) -> None:
@@ -51,6 +59,10 @@ class Line(Protocol):
 
     def _release(self) -> None:
         """Start what waits for a timing point, as if all of them had come."""
+        ...
+
+    def _remove(self, task: Task[..., Any]) -> None:
+        """Forget a task that waits for its timing point."""
         ...
 
     async def _turn(self, task: Task[..., Any]) -> None:
@@ -99,6 +111,7 @@ class Task(Generic[P, T]):
         "_result",
         "_runner",
         "_started",
+        "_traceback",
         "args",
         "attempts",
         "config",
@@ -141,6 +154,7 @@ class Task(Generic[P, T]):
         self._context: Context | None = None
         self.attempts = 0
         self._result: Any = None
+        self._traceback: TracebackType | None = None  # of `exception`, as it was when it failed
         # Whom the task belongs to, from its `schedule()` call on, and its event-loop task.
         self._runner: Runner | None = None
         self._line: Line | None = None
@@ -154,22 +168,18 @@ class Task(Generic[P, T]):
     @property
     def started(self) -> Event:
         """Set at the task's first step; also set if it ends without one (`state` tells)."""
-        with _creating_event:
+        with _lock:
             if self._started is None:
-                self._started = Event()
-        if self.state is not TaskState.PENDING:
-            self._started.set()
-        return self._started
+                self._started = _new_event(is_set=self.state is not TaskState.PENDING)
+            return self._started
 
     @property
     def finished(self) -> Event:
         """Set when nothing of the task runs any more, its error handler included."""
-        with _creating_event:
+        with _lock:
             if self._finished is None:
-                self._finished = Event()
-        if self._is_finished:
-            self._finished.set()
-        return self._finished
+                self._finished = _new_event(is_set=self._is_finished)
+            return self._finished
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r} {self.state.value}>"
@@ -200,14 +210,26 @@ class Task(Generic[P, T]):
         if self.state is TaskState.CANCELLED:
             raise TaskCancelled(f"task {self.name!r} was cancelled")
         if isinstance(self.exception, Exception):
-            raise self.exception
+            self._raise(self.exception)
         if self.exception is not None:
             raise TaskFailed(f"task {self.name!r} failed") from self.exception
         return cast("T", self._result)
 
+    def _raise(self, error: Exception) -> NoReturn:
+        """Raise the task's exception as it was, however many wait for it, and where."""
+        context = error.__context__
+        try:
+            raise error.with_traceback(self._traceback)
+        finally:
+            error.__context__ = context
+
     def _check_wait(self) -> None:
         if self._is_finished:
             return
+        if self._runner is not None and not self._runner._is_here:
+            raise FastAPITasksError(
+                f"task {self.name!r} runs in another event loop: await it there"
+            )
         if running_task.get() is self:
             raise FastAPITasksError(f"task {self.name!r} cannot wait for itself")
         if self._line is not None and self._line._holds_up(self):
@@ -234,15 +256,31 @@ class Task(Generic[P, T]):
         return self._handle is not None and self._handle.status is TaskHandle.Status.CANCELLING
 
     def _enter(self, state: TaskState, exception: BaseException | None = None) -> None:
-        # State first, event second; the properties above do it the other way round, so that an
-        # event that is being created meanwhile is set by one of the two.
-        self.exception = exception
-        self.state = state
-        if self._started is not None:
-            self._started.set()
+        with _lock:
+            if exception is not None:
+                self._traceback = exception.__traceback__
+            self.exception = exception
+            self.state = state
+            event = self._started
+        _set(event)
 
     def _finish(self) -> None:
+        with _lock:
+            self._is_finished = True
+            event = self._finished
         self._context = None  # of a task that never started
-        self._is_finished = True
-        if self._finished is not None:
-            self._finished.set()
+        _set(event)
+
+
+def _new_event(*, is_set: bool) -> Event:
+    event = Event()
+    if is_set:
+        event.set()
+    return event
+
+
+def _set(event: Event | None) -> None:
+    # Whoever waits for it in another event loop, which is wrong, must not harm the task's.
+    if event is not None:
+        with suppress(Exception):
+            event.set()

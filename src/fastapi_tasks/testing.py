@@ -24,7 +24,7 @@ from fastapi import FastAPI
 from ._fastapi import runner_of
 from ._function import function_name
 from ._instrument import Instrument
-from ._lifespan import Message
+from ._lifespan import Message, Receive, Send
 from ._task import Task
 
 __all__ = ("AppClient", "ScheduledTasks", "client", "record_tasks", "scheduled_tasks")
@@ -38,17 +38,14 @@ class ScheduledTasks(Instrument):
 
     def __init__(self) -> None:
         self._tasks: list[Task[..., Any]] = []
-        self._unfinished = 0
         self._changed = Condition()
 
     def task_scheduled(self, task: Task[..., Any]) -> None:
         with self._changed:
             self._tasks.append(task)
-            self._unfinished += 1
 
     def task_finished(self, task: Task[..., Any]) -> None:  # noqa: ARG002
         with self._changed:
-            self._unfinished -= 1
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Task[..., Any]]:
@@ -84,8 +81,11 @@ class ScheduledTasks(Instrument):
             TimeoutError: after so many seconds; it shows the tasks.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._unfinished == 0, timeout):
+            if not self._changed.wait_for(self._all_finished, timeout):
                 raise TimeoutError(f"unfinished tasks after {timeout} s: {self!r}")
+
+    def _all_finished(self) -> bool:
+        return all(task._is_finished for task in self._tasks)
 
 
 @contextmanager
@@ -114,8 +114,10 @@ class AppClient(httpx.AsyncClient):
         tasks: what was scheduled since the app's start, its lifespan included.
     """
 
-    def __init__(self, app: FastAPI, tasks: ScheduledTasks, **options: Any) -> None:
-        super().__init__(transport=httpx.ASGITransport(app=app), **options)
+    def __init__(
+        self, app: FastAPI, tasks: ScheduledTasks, transport: httpx.ASGITransport, **options: Any
+    ) -> None:
+        super().__init__(transport=transport, **options)
         self.tasks = tasks
         self._runner = runner_of(app)
 
@@ -126,27 +128,39 @@ class AppClient(httpx.AsyncClient):
 
 @asynccontextmanager
 async def client(
-    app: FastAPI, *, base_url: str = "http://testserver", **options: Any
+    app: FastAPI,
+    *,
+    base_url: str = "http://testserver",
+    raise_app_exceptions: bool = True,
+    **options: Any,
 ) -> AsyncGenerator[AppClient]:
     """Run the app's lifespan, and give a client for it; shut the app down at the end.
 
-    Exceptions of the lifespan, and those that the app raises for a request, are raised here.
+    Exceptions of the lifespan are raised here, and those that the app raises for a request by that
+    request, as they are by Starlette's `TestClient`.
 
     Args:
         app: an app with `add_tasks(app)`.
         base_url: what the paths of requests are relative to.
+        raise_app_exceptions: False gives the response, a 500, instead of the exception.
         **options: for `httpx.AsyncClient`.
     """
     with record_tasks(app) as tasks:
-        async with (
-            _lifespan(app),
-            AppClient(app, tasks, base_url=base_url, **options) as http,
-        ):
-            yield http
+        async with _lifespan(app) as state:
+
+            async def app_with_state(scope: Message, receive: Receive, send: Send) -> None:
+                await app({**scope, "state": state.copy()}, receive, send)
+
+            transport = httpx.ASGITransport(app_with_state, raise_app_exceptions)
+            async with AppClient(app, tasks, transport, base_url=base_url, **options) as http:
+                yield http
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
+async def _lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
+    """Run the app's lifespan around the block; give the state that it leaves for requests."""
+    state: dict[str, Any] = {}
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}
     started, stop = Event(), Event()
     messages = iter(["lifespan.startup", "lifespan.shutdown"])
     errors: list[BaseException] = []
@@ -161,7 +175,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
 
     async def run() -> None:
         try:
-            await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+            await app(scope, receive, send)
         except Exception as exc:
             errors.append(exc)
         finally:
@@ -172,9 +186,11 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None]:
         await started.wait()
         if not errors:
             try:
-                yield
+                yield state
             except BaseException as exc:
                 errors.append(exc)
             stop.set()
+    for later in errors[1:]:
+        errors[0].add_note(f"after that the app's lifespan failed: {later!r}")
     if errors:
         raise errors[0]  # outside of the group, which would wrap it
