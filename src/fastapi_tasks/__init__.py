@@ -4,8 +4,9 @@ from ._config import TaskConfig, TaskErrorHandler
 from ._fastapi import Tasks, add_tasks, get_tasks
 from ._instrument import Instrument
 from ._request import RequestTasks
-from ._runner import TaskRunner, TaskStatistics
+from ._runner import TaskRunner
 from ._scheduler import TaskScheduler
+from ._statistics import TaskStatistics
 from ._task import Task, TaskState
 from .errors import (
     FastAPITasksError,

@@ -24,9 +24,10 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ._config import TaskConfig
+from ._exchange import Exchange
 from ._instrument import Instrument
 from ._lifespan import Lifespan
-from ._request import Exchange, RequestTasks
+from ._request import RequestTasks
 from ._runner import TaskRunner
 from .errors import FastAPITasksError, FastAPITasksUninitializedAppError
 

@@ -61,8 +61,7 @@ class Lifespan:
     async def _run(
         self, app: Callable[[Receive, Send], Awaitable[None]], receive: Receive, send: Send
     ) -> None:
-        last_message: Message | None = None
-        error: BaseException | None = None
+        held_back: list[Message] = []
 
         async def receive_and_drain() -> Message:
             try:
@@ -75,33 +74,41 @@ class Lifespan:
             return message
 
         async def send_or_hold_back(message: Message) -> None:
-            nonlocal last_message
             if message["type"] == "lifespan.startup.complete":
                 await send(message)
             else:  # the server may end everything once it has this
-                last_message = message
+                held_back.append(message)
 
-        runner = self._runner
-        runner.stopping = Event()
-        runner._host = Host(runner._max_threads)
-        async with create_task_group() as group:
-            group.start_soon(self._live)
-            try:
-                await runner._host.opened.wait()
-                await app(receive_and_drain, send_or_hold_back)
-            except BaseException as exc:
-                error = exc  # raised outside of the group, which would wrap it
-            if runner._host.opened.is_set():
-                await self._drain_whatever_happens(0)
-            else:
-                runner._host.abandon()
+        error = await self._run_hosted(partial(app, receive_and_drain, send_or_hold_back))
         try:
-            if last_message is not None:
-                await send(last_message)
+            for message in held_back:
+                await send(message)
             if error is not None:
                 raise error
         finally:
             del error  # it holds this frame by its traceback
+
+    async def _run_hosted(self, app: Callable[[], Awaitable[None]]) -> BaseException | None:
+        """Run the app's lifespan with the runner inside, from open to closed.
+
+        Return what the app raised: the task group here would wrap it.
+        """
+        runner = self._runner
+        runner.stopping = Event()
+        host = runner._host = Host(runner._max_threads)
+        error = None
+        async with create_task_group() as group:
+            group.start_soon(self._live)
+            try:
+                await host.opened.wait()
+                await app()
+            except BaseException as exc:
+                error = exc
+            if host.opened.is_set():
+                await self._drain_whatever_happens(0)
+            else:
+                host.abandon()
+        return error
 
     async def _live(self) -> None:
         """The runner's life: from the start of a lifespan to the end of the drain."""

@@ -3,9 +3,8 @@
 Theory of operation
 -------------------
 
-The *exchange* watches one request as ASGI, from the outermost place: what it sees the app send is
-what the server gets, whoever made the response. It tells the request's tasks which timing point has
-come. The route's end is the one thing it cannot see; `_fastapi` reports that.
+The request's exchange (`_exchange`) tells the tasks when the response starts and when it has ended;
+`_fastapi` tells them when the route has.
 
 *Order* (G4). Tasks that are spawned together do not start in that order on Trio, which reverses
 every other batch. So a request keeps those of its tasks that have been spawned and have not started
@@ -29,7 +28,6 @@ from anyio import get_current_task
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._call import without_cancellations
-from ._lifespan import Message, Send
 from ._log import log, names
 from ._runner import TaskRunner
 from ._scheduler import DerivedScheduler, TaskScheduler
@@ -205,65 +203,3 @@ class RequestTasks(TaskScheduler):
         while self._queue and self._queue[0].state is not TaskState.PENDING:
             self._queue.popleft()
         return self._queue[0] if self._queue else None
-
-
-class Exchange:
-    """One request and its response, as the server sees them.
-
-    There is one for each request, with tasks or without: it does next to nothing until the first.
-    """
-
-    __slots__ = ("_ended", "_responding", "_tasks", "_trailers", "runner")
-
-    def __init__(self, runner: TaskRunner) -> None:
-        self.runner = runner  # of the innermost app on the request's way whose runner is running
-        self._tasks: dict[TaskRunner, RequestTasks] = {}
-        self._responding = False  # the response has started
-        self._ended = False  # its last message has been sent
-        self._trailers = False  # the last message will be trailers
-
-    def tasks(self) -> RequestTasks:
-        """The request's tasks, which exist from the first call on."""
-        tasks = self._tasks.get(self.runner)
-        if tasks is None:
-            tasks = self._tasks[self.runner] = RequestTasks(self.runner)
-            if self._responding:
-                tasks._respond()
-            if self._ended:
-                tasks._release()
-        return tasks
-
-    def watch(self, send: Send) -> Send:
-        """A `send` that passes the app's messages on to the server, timing points around them.
-
-        The exchange does not keep it: it stands in the ASGI scope, which the server's `send` knows.
-        """
-
-        async def send_and_watch(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._responding = True
-                self._trailers = message.get("trailers", False)
-                for tasks in tuple(self._tasks.values()):
-                    await tasks._response_starts()
-            await send(message)
-            if self._is_last(message):
-                self.end()
-
-        return send_and_watch
-
-    def _is_last(self, message: Message) -> bool:
-        match message["type"]:
-            case "http.response.body":
-                return not (self._trailers or message.get("more_body", False))
-            case "http.response.pathsend":
-                return not self._trailers
-            case "http.response.trailers":
-                return not message.get("more_trailers", False)
-            case _:
-                return False
-
-    def end(self) -> None:
-        """The last message was sent, or there will be none."""
-        self._ended = True
-        for tasks in self._tasks.values():
-            tasks._release()

@@ -25,7 +25,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from contextvars import copy_context
-from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from logging import WARNING
@@ -39,8 +38,10 @@ from ._config import TaskConfig
 from ._host import Host
 from ._instrument import Instrument, Instruments
 from ._log import log
+from ._owner import Line
 from ._scheduler import TaskScheduler
-from ._task import Line, Task, TaskState, running_task
+from ._statistics import TaskStatistics
+from ._task import Task, TaskState, running_task
 from .errors import (
     FastAPITasksError,
     FastAPITasksUninitializedAppError,
@@ -56,27 +57,6 @@ class Phase(Enum):
     OPEN = auto()  # everything is admitted; the grace period is part of this
     DRAINING = auto()  # shielded tasks are admitted, and start at once
     CLOSED = auto()  # nothing is admitted
-
-
-@dataclass(frozen=True, slots=True)
-class TaskStatistics:
-    """How many tasks there are and have been, over all lifespans of the app.
-
-    Each scheduled task counts in one of the five after it.
-    """
-
-    scheduled: int
-    """Handed over, and not refused."""
-    waiting: int
-    """For their timing point or their first step."""
-    running: int
-    """Their error handlers included."""
-    succeeded: int
-    failed: int
-    cancelled: int
-    """Those dropped before they started included."""
-    refused: int
-    """`schedule()` raised: too many tasks, or the app had shut down."""
 
 
 class TaskRunner(TaskScheduler):

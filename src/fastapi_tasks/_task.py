@@ -8,12 +8,13 @@ from contextvars import Context, ContextVar
 from enum import Enum
 from threading import RLock
 from types import TracebackType
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeAlias, TypeVar, cast
 
-from anyio import CapacityLimiter, Event, TaskCancelled, TaskFailed, TaskHandle
+from anyio import Event, TaskCancelled, TaskFailed, TaskHandle
 
 from ._config import TaskConfig
 from ._function import call, function_name
+from ._owner import Line, Runner
 from .errors import FastAPITasksError
 
 P = ParamSpec("P")
@@ -30,48 +31,6 @@ _lock = RLock()
 
 # The task whose function runs in this context.
 running_task: ContextVar[Task[..., Any] | None] = ContextVar("running_task", default=None)
-
-
-class Runner(Protocol):
-    """What a task needs of its runner."""
-
-    @property
-    def _threads(self) -> CapacityLimiter:
-        """What sync tasks take their threads from."""
-        ...
-
-    @property
-    def _is_here(self) -> bool:
-        """Whether this is the thread of its event loop."""
-        ...
-
-    def _cancel(self, task: Task[..., Any]) -> None:
-        """Cancel a task, from any thread."""
-        ...
-
-
-class Line(Protocol):
-    """The tasks of one request: when they may start, and in which order."""
-
-    def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
-        """Take a task in; return whether it starts now. The runner's lock is held."""
-        ...
-
-    def _release(self) -> None:
-        """Start what waits for a timing point, as if all of them had come."""
-        ...
-
-    def _remove(self, task: Task[..., Any]) -> None:
-        """Forget a task that waits for its timing point."""
-        ...
-
-    async def _turn(self, task: Task[..., Any]) -> None:
-        """Return when each task before this one has started, or will not."""
-        ...
-
-    def _holds_up(self, task: Task[..., Any]) -> bool:
-        """Whether the task cannot start before the running code has ended."""
-        ...
 
 
 class TaskState(Enum):

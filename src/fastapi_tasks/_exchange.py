@@ -1,0 +1,74 @@
+"""One request and its response, as the server sees them.
+
+The exchange watches a request as ASGI, from the outermost place: what it sees the app send is what
+the server gets, whoever made the response. It tells the request's tasks when the response starts,
+and when it has ended. The route's end is the one thing it cannot see.
+"""
+
+from __future__ import annotations
+
+from ._lifespan import Message, Send
+from ._request import RequestTasks
+from ._runner import TaskRunner
+
+
+class Exchange:
+    """One request and its response, as the server sees them.
+
+    There is one for each request, with tasks or without: it does next to nothing until the first.
+    """
+
+    __slots__ = ("_ended", "_responding", "_tasks", "_trailers", "runner")
+
+    def __init__(self, runner: TaskRunner) -> None:
+        self.runner = runner  # of the innermost app on the request's way whose runner is running
+        self._tasks: dict[TaskRunner, RequestTasks] = {}
+        self._responding = False  # the response has started
+        self._ended = False  # its last message has been sent
+        self._trailers = False  # the last message will be trailers
+
+    def tasks(self) -> RequestTasks:
+        """The request's tasks, which exist from the first call on."""
+        tasks = self._tasks.get(self.runner)
+        if tasks is None:
+            tasks = self._tasks[self.runner] = RequestTasks(self.runner)
+            if self._responding:
+                tasks._respond()
+            if self._ended:
+                tasks._release()
+        return tasks
+
+    def watch(self, send: Send) -> Send:
+        """A `send` that passes the app's messages on to the server, timing points around them.
+
+        The exchange does not keep it: it stands in the ASGI scope, which the server's `send` knows.
+        """
+
+        async def send_and_watch(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._responding = True
+                self._trailers = message.get("trailers", False)
+                for tasks in tuple(self._tasks.values()):
+                    await tasks._response_starts()
+            await send(message)
+            if self._is_last(message):
+                self.end()
+
+        return send_and_watch
+
+    def _is_last(self, message: Message) -> bool:
+        match message["type"]:
+            case "http.response.body":
+                return not (self._trailers or message.get("more_body", False))
+            case "http.response.pathsend":
+                return not self._trailers
+            case "http.response.trailers":
+                return not message.get("more_trailers", False)
+            case _:
+                return False
+
+    def end(self) -> None:
+        """The last message was sent, or there will be none."""
+        self._ended = True
+        for tasks in self._tasks.values():
+            tasks._release()

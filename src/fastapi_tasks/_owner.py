@@ -1,0 +1,52 @@
+"""What a task needs of those it belongs to: its runner, and the line of its request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from anyio import CapacityLimiter
+
+if TYPE_CHECKING:
+    from ._task import Task
+
+
+class Runner(Protocol):
+    """What a task needs of its runner."""
+
+    @property
+    def _threads(self) -> CapacityLimiter:
+        """What sync tasks take their threads from."""
+        ...
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether this is the thread of its event loop."""
+        ...
+
+    def _cancel(self, task: Task[..., Any]) -> None:
+        """Cancel a task, from any thread."""
+        ...
+
+
+class Line(Protocol):
+    """The tasks of one request: when they may start, and in which order."""
+
+    def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
+        """Take a task in; return whether it starts now. The runner's lock is held."""
+        ...
+
+    def _release(self) -> None:
+        """Start what waits for a timing point, as if all of them had come."""
+        ...
+
+    def _remove(self, task: Task[..., Any]) -> None:
+        """Forget a task that waits for its timing point."""
+        ...
+
+    async def _turn(self, task: Task[..., Any]) -> None:
+        """Return when each task before this one has started, or will not."""
+        ...
+
+    def _holds_up(self, task: Task[..., Any]) -> bool:
+        """Whether the task cannot start before the running code has ended."""
+        ...
