@@ -501,3 +501,25 @@ def test_what_is_no_instrument(bad):
     """A TypeError at `add_tasks(...)`."""
     with pytest.raises(TypeError, match="instruments must be objects of Instrument's subclasses"):
         make_app(instruments=[bad])
+
+
+async def test_an_exception_that_is_falsy(caplog):
+    """It is a failure like any other: `FAILED`, handled, logged."""
+
+    class EmptyError(Exception):
+        def __len__(self):
+            return 0
+
+    app, handled, error = make_app(), [], EmptyError()
+
+    async def handle(task, exc):
+        handled.append(exc)
+
+    async with serving(app):
+        task = app.state.runner.task(name="bad", on_error=handle).schedule(raises, error)
+        await task.finished.wait()
+        assert (task.state, task.exception) == (TaskState.FAILED, error)
+        with pytest.raises(EmptyError):
+            await task
+    assert handled == [error]
+    assert [r.getMessage() for r in caplog.records] == ["task 'bad' failed"]

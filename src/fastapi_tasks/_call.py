@@ -25,7 +25,8 @@ async def run(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope
         task._result = await _call(task, threads)
     except BaseException as exc:
         failure = without_cancellations(exc)
-        task._enter(TaskState.FAILED if failure else TaskState.CANCELLED, failure)
+        state = TaskState.CANCELLED if failure is None else TaskState.FAILED
+        task._enter(state, failure)
         _contain(exc, failure, f"task {task.name!r}", task, scope)
     else:
         task._enter(TaskState.SUCCEEDED)
@@ -68,17 +69,11 @@ def without_cancellations(exc: BaseException) -> BaseException | None:
     cancellation on Trio, so groups are taken apart. One that cannot be is a failure as a whole.
     """
     cancelled = get_cancelled_exc_class()
-    if isinstance(exc, BaseExceptionGroup):
-        return without(cast("BaseExceptionGroup[BaseException]", exc), cancelled)
-    return None if isinstance(exc, cancelled) else exc
-
-
-def without(
-    group: BaseExceptionGroup[BaseException], kind: type[BaseException]
-) -> BaseException | None:
-    """What of an exception group is not of this kind."""
+    if not isinstance(exc, BaseExceptionGroup):
+        return None if isinstance(exc, cancelled) else exc
+    group = cast("BaseExceptionGroup[BaseException]", exc)
     try:
-        return group.split(kind)[1]
+        return group.split(cancelled)[1]
     except Exception:  # a subclass whose `derive()` fails
         return group
 

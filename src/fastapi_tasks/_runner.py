@@ -197,7 +197,8 @@ class TaskRunner(TaskScheduler):
 
     def _start(self, task: Task[..., Any]) -> None:
         if not self._spawn(task):
-            task._context = task._context or copy_context()
+            context = task._context  # an empty one is falsy
+            task._context = copy_context() if context is None else context
             self._host.post(partial(self._spawn, task))
 
     def _spawn(self, task: Task[..., Any]) -> bool:
