@@ -187,5 +187,5 @@ def test_the_reference_has_every_name(name):
 
 def test_every_guarantee_is_there():
     """G1 to G19, in that order."""
-    text = (ROOT / "docs" / "guarantees.md").read_text()
+    text = (ROOT / "docs" / "design" / "guarantees.md").read_text()
     assert re.findall(r"^\*\*(G\d+)\*\*", text, re.MULTILINE) == [f"G{n}" for n in range(1, 20)]
