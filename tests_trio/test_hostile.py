@@ -9,7 +9,7 @@ import weakref
 
 import anyio
 import pytest
-from anyio import to_thread
+from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
 
@@ -252,6 +252,28 @@ async def test_a_handler_that_calls_its_task_again_uses_the_runners_threads():
         task = runner.task(on_error=again).schedule(work)
         await task.finished.wait()
         assert available == [0, 0]
+
+
+@pytest.mark.real_time
+async def test_a_sync_handler_that_calls_its_task_again_from_its_thread():
+    """G9: each of the two has a thread, although the event loop may run both for one task."""
+    app, journal = make_app(max_threads=2), Journal()
+    runner = app.state.runner
+
+    def work():
+        journal.append("work")
+        raise ValueError
+
+    def again(task, error):
+        with contextlib.suppress(ValueError):
+            from_thread.run(task)
+        journal.append(f"handled, {runner._threads.available_tokens} left")
+
+    async with serving(app):
+        task = runner.task(on_error=again, timeout=60).schedule(work)
+        await task.finished.wait()
+        assert journal == ["work", "work", "handled, 1 left"]
+        assert runner._threads.available_tokens == 2
 
 
 def test_an_error_handler_that_would_do_nothing():

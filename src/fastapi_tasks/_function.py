@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -66,21 +66,28 @@ async def call(
             return await func(*args, **kwargs)
         with fail_after(timeout):
             return await func(*args, **kwargs)
-    in_thread = partial(func, *args, **kwargs)
-    if timeout is None:
-        result = await _call_in_thread(in_thread, threads)
-        return await result if inspect.iscoroutine(result) else result
-    async with nullcontext() if threads is None else threads:
-        deadline = current_time() + timeout
-        with fail_after(timeout):
-            result = await _call_in_thread(in_thread, CapacityLimiter(1))
-    if inspect.iscoroutine(result):
-        with fail_after(deadline - current_time()):
-            return await result
-    return result
+    async with nullcontext() if threads is None else _slot(threads):
+        with fail_after(timeout) as scope:
+            result = await _call_in_thread(partial(func, *args, **kwargs))
+    if not inspect.iscoroutine(result):
+        return result
+    with fail_after(scope.deadline - current_time()):
+        return await result
 
 
-async def _call_in_thread(func: Callable[[], Any], threads: CapacityLimiter | None) -> Any:
+@asynccontextmanager
+async def _slot(threads: CapacityLimiter) -> AsyncGenerator[None]:
+    # Taken here, not by `run_sync()`, which on asyncio lets others pass before it queues; and for
+    # nobody, since a sync error handler may call its task again from its own thread.
+    borrower = object()
+    await threads.acquire_on_behalf_of(borrower)
+    try:
+        yield
+    finally:
+        threads.release_on_behalf_of(borrower)
+
+
+async def _call_in_thread(func: Callable[[], Any]) -> Any:
     # What the function returns or raises is carried out in a box: Trio refuses a coroutine as what
     # a thread returns, and asyncio throws an exception into the waiting task, where `GeneratorExit`
     # would close every coroutine up to AnyIO's instead of being caught by ours.
@@ -93,7 +100,7 @@ async def _call_in_thread(func: Callable[[], Any], threads: CapacityLimiter | No
         except BaseException as exc:
             errors.append(exc)
 
-    await to_thread.run_sync(call, limiter=threads)
+    await to_thread.run_sync(call, limiter=CapacityLimiter(1))
     for error in errors:
         raise error
     return results[0]

@@ -152,10 +152,10 @@ class Lifespan:
         unshielded = [task for task in tasks if not task.config.shielded]
         if unshielded:
             log(WARNING, "shutdown cancels %d task(s): %s", len(unshielded), names(unshielded))
+        runner._host.cancel_unshielded()  # first, so that none sees another one's end before
         for task in unshielded:
             if task.state is TaskState.PENDING:
                 runner._discard(task)
-        runner._host.cancel_unshielded()
         for line in dict.fromkeys(task._line for task in tasks if task._line is not None):
             line._release()
 

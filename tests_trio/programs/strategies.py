@@ -1,0 +1,184 @@
+"""Random programs, drawn so that what must come of each is determined.
+
+Bodies of tasks, and what is scheduled on the runner, sleep before they act: what several of them do
+at one moment would be done in an order that nothing promises. A request's own bodies may act at
+once: their order is what is promised.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from random import Random
+from typing import Any
+
+from hypothesis import strategies as st
+
+from .program import (
+    Await,
+    Call,
+    Cancel,
+    Handler,
+    Options,
+    Point,
+    Program,
+    Request,
+    Retry,
+    Schedule,
+    Step,
+)
+
+POINTS: tuple[Point, ...] = ("now", "after_route", "after_response", "runner")
+OPTIONS = sorted(vars(Options()))
+EVENTS_AT_MOST = 400
+NUMBERS = [st.integers(0, at_most) for at_most in range(21)]
+FRACTIONS = [Random(number).getrandbits(26) / 2**26 for number in range(EVENTS_AT_MOST)]
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> Program:
+    return _Drawing(draw).program()
+
+
+class _Drawing:
+    """One program in the making: it numbers tasks and sees to it that no two delays are alike."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+        self._ids = count()
+        self._delays = count()
+        self._limiters: tuple[int, ...] = ()
+        self._awaits = False  # something awaits a task, so a deadlock is possible
+        self._instant = True  # tasks may end at the moment of their start
+        # Each program is fond of something, or the rare would never meet the rare.
+        self._sync = self.one_of(1, 1, 7)
+        self._favourites = [self.one_of(*OPTIONS) for _ in range(3)]
+
+    def up_to(self, number: int) -> int:
+        return self._draw(NUMBERS[number])
+
+    def one_of(self, *values: Any) -> Any:
+        return values[self.up_to(len(values) - 1)]
+
+    def is_(self, likelihood: int) -> bool:
+        """True in so many cases of ten; shrinks to False."""
+        return self.up_to(9) >= 10 - likelihood
+
+    def delay(self, at_most: int = 5) -> float:
+        return self.up_to(at_most) + FRACTIONS[next(self._delays)]
+
+    def program(self) -> Program:
+        self._limiters = self.one_of((), (1,), (2,), (1, 1), (2, 1))
+        max_tasks = self.one_of(None, None, None, None, 2, 4)
+        self._instant = max_tasks is None
+        options = self.options() if self.is_(2) else Options()
+        requests = tuple(self.request() for _ in range(self.one_of(1, 1, 2, 2, 3)))
+        shield_timeout = None if not self._awaits and self.is_(3) else self.delay(8)
+        return Program(
+            requests=requests,
+            shutdown=self.delay(20) + self.one_of(10, 10, 0),
+            lifespan_is_cancelled=self.is_(1),
+            grace_period=self.one_of(0, 0, 1) and self.delay(8),
+            shield_timeout=shield_timeout,
+            max_tasks=max_tasks,
+            max_threads=self.one_of(40, 1, 2),
+            limiters=self._limiters,
+            options=options,
+        )
+
+    def request(self) -> Request:
+        kind = self.one_of("async", "async", "async", "def", "stream", "websocket")
+        is_http = kind != "websocket"
+        at = self.delay(4)
+        cut_off = self.delay(10) if kind != "def" and self.is_(2) else None
+        has_teardowns = cut_off is None  # versions of FastAPI differ in what shields them
+        return Request(
+            at=at,
+            kind=kind,
+            endpoint=self.steps(4, is_sync=kind == "def"),
+            fails=self.one_of(None, None, None, "ValueError", *["HTTPException"] * is_http),
+            function_teardown=self.steps(2) if has_teardowns and self.is_(2) else (),
+            teardown_fails=self.is_(1),
+            stream=self.steps(3) if kind == "stream" else (),
+            stream_fails=kind == "stream" and self.is_(2),
+            request_teardown=self.steps(2) if has_teardowns and self.is_(2) else (),
+            cut_off=cut_off,
+        )
+
+    def steps(
+        self, at_most: int, *, owner: int | None = None, depth: int = 0, is_sync: bool = False
+    ) -> tuple[Step, ...]:
+        """The steps of a request's body, or of the task `owner`."""
+        steps: list[Step] = []
+        scheduled: list[int] = []  # what this body can await
+        may_act_at_once = owner is None
+        for _ in range(self.one_of(*range(1, at_most + 1), 0)):
+            action = self.action(scheduled, owner, depth, is_sync)
+            if isinstance(action, Schedule):
+                scheduled.append(action.call.id)
+            is_one_of_many = isinstance(action, Schedule) and action.call.point != "runner"
+            at_once = may_act_at_once and is_one_of_many and not self.is_(4)
+            steps.append(Step(0 if at_once else self.delay(), action))
+            may_act_at_once = owner is None and is_one_of_many
+        return tuple(steps)
+
+    def action(
+        self, scheduled: list[int], owner: int | None, depth: int, is_sync: bool
+    ) -> Schedule | Cancel | Await | None:
+        kinds = ["schedule"] * 6 if depth < 2 else []
+        kind = self.one_of(*kinds, "sleep", "cancel", *["await"] * 2)
+        if kind == "schedule":
+            return Schedule(self.call(depth))
+        if kind == "cancel":
+            number = self.up_to(8)
+            return None if is_sync and number == owner else Cancel(number)
+        if kind == "await" and scheduled and not is_sync:
+            self._awaits = True
+            return Await(self.one_of(*scheduled))
+        return None
+
+    def call(self, depth: int) -> Call:
+        number = next(self._ids)
+        is_sync = self.is_(self._sync)
+        steps = self.steps(2, owner=number, depth=depth + 1, is_sync=is_sync)
+        cancels = bool(steps) and isinstance(steps[-1].action, Cancel)
+        if (is_sync and cancels) or not (self._instant and self.is_(3)):
+            steps += (Step(self.delay()),)  # from a thread, a cancellation is soon, not at once
+        on_cancel = self.one_of(*["raise"] * 4, "swallow", "fail", *["linger"] * (not is_sync))
+        return Call(
+            id=number,
+            point=self.one_of(*POINTS),
+            steps=steps,
+            options=self.options(),
+            is_sync=is_sync,
+            failing_attempts=self.one_of(0, 0, 0, 1, 2, 9),
+            error=self.one_of("ValueError", "ValueError", "SystemExit", "ExceptionGroup"),
+            on_cancel=on_cancel,
+            linger=self.delay() if on_cancel == "linger" else 0,
+        )
+
+    def options(self) -> Options:
+        names = {self.one_of(*OPTIONS, *self._favourites * 3) for _ in range(self.up_to(3))}
+        return Options(**{name: getattr(self, f"_{name}")() for name in sorted(names)})
+
+    def _shield(self) -> bool:
+        return not self.is_(2)
+
+    def _on_error(self) -> Handler:
+        return Handler(
+            delay=self.one_of(0, 1) and self.delay(), fails=self.is_(3), is_sync=self.is_(3)
+        )
+
+    def _timeout(self) -> float:
+        return self.delay()
+
+    def _retry(self) -> Retry:
+        return Retry(self.one_of(1, 2, 3), self.delay(3))
+
+    def _limiter(self) -> int | None:
+        return self.one_of(*range(len(self._limiters))) if self._limiters else None
+
+    def _hold_response(self) -> bool:
+        return not self.is_(2)
+
+    def _even_if_failed(self) -> bool:
+        return not self.is_(2)

@@ -1,0 +1,140 @@
+"""A world in which generators live: time, cancellation and limiters, in their plainest form.
+
+Each body is a generator that yields what it waits for. The world steps the bodies one by one, the
+oldest first, and lets time pass when none of them can go on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+Wait: TypeAlias = tuple[float, Callable[[], bool]]  # go on at that time, or when that is true
+Body: TypeAlias = Generator[Wait, None, Any]
+
+
+class Cancelled(BaseException):
+    """What a cancelled body gets wherever it waits, again and again."""
+
+
+class UndeterminedError(Exception):
+    """What must come of the program is not determined, so it proves nothing."""
+
+
+@dataclass(eq=False)
+class Scope:
+    """Cancels what is inside, by a call or at its deadline; a shield keeps out what is outside."""
+
+    deadline: float = math.inf
+    is_cancelled: bool = False
+    shield: bool = False
+
+
+@dataclass(eq=False)
+class Process:
+    body: Body
+    scopes: list[Scope]
+    wait: Wait | None = None  # None: it has not begun
+
+
+class World:
+    """Time, and the processes in it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.processes: list[Process] = []
+
+    def spawn(self, body: Body, *scopes: Scope) -> Process:
+        process = Process(body, list(scopes))
+        self.processes.append(process)
+        return process
+
+    def run(self) -> None:
+        while self.processes:
+            ready = next(filter(self._is_ready, self.processes), None)
+            if ready is None:
+                self.now = min(map(self._next_event, self.processes))
+                assert self.now < math.inf, "the program hangs"
+            else:
+                self._step(ready)
+
+    def _is_ready(self, process: Process) -> bool:
+        if process.wait is None or self.is_cancelled(process):
+            return True
+        time, condition = process.wait
+        return self.now >= time or condition()
+
+    def _next_event(self, process: Process) -> float:
+        assert process.wait is not None
+        times = [process.wait[0], *(scope.deadline for scope in process.scopes)]
+        return min((time for time in times if time > self.now), default=math.inf)
+
+    def _step(self, process: Process) -> None:
+        self.current = process
+        try:
+            if process.wait is not None and self.is_cancelled(process):
+                process.wait = process.body.throw(Cancelled())
+            else:
+                process.wait = next(process.body)
+        except StopIteration:
+            self.processes.remove(process)
+
+    def is_cancelled(self, process: Process) -> bool:
+        for scope in reversed(process.scopes):
+            if scope.is_cancelled or self.now >= scope.deadline:
+                return True
+            if scope.shield:
+                return False
+        return False
+
+    # For bodies.
+
+    def sleep(self, delay: float) -> Body:
+        yield self.now + delay, lambda: False
+
+    def until(self, condition: Callable[[], bool]) -> Body:
+        if not condition():
+            yield math.inf, condition
+
+    def checkpoint(self) -> Body:
+        yield self.now, lambda: True
+
+    @contextmanager
+    def scope(self, delay: float = math.inf, *, shield: bool = False) -> Iterator[Scope]:
+        scopes = self.current.scopes
+        scope = Scope(self.now + delay, shield=shield)
+        scopes.append(scope)
+        try:
+            yield scope
+        finally:
+            scopes.remove(scope)
+
+
+class Limiter:
+    """Tokens, for whoever came first."""
+
+    def __init__(self, world: World, tokens: int) -> None:
+        self.world = world
+        self.tokens = tokens
+        self.queue: list[object] = []
+        self.last_arrival: tuple[float, object] = (-1.0, None)
+
+    def acquire(self, line: object) -> Body:
+        time, other = self.last_arrival
+        if time == self.world.now and (line is None or other is not line):
+            raise UndeterminedError
+        self.last_arrival = (self.world.now, line)
+        place = object()
+        self.queue.append(place)
+        try:
+            yield from self.world.checkpoint()
+            yield from self.world.until(lambda: self.tokens > 0 and self.queue[0] is place)
+            self.tokens -= 1
+        finally:
+            self.queue.remove(place)
+
+    def release(self) -> None:
+        self.tokens += 1

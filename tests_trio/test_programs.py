@@ -1,0 +1,166 @@
+"""Random programs: both backends do what the model says, and so the same."""
+
+import pytest
+
+from tests_trio.programs.explore import BACKENDS, check, explore
+from tests_trio.programs.model import Model
+from tests_trio.programs.program import (
+    Await,
+    Call,
+    Handler,
+    Options,
+    Program,
+    Request,
+    Retry,
+    Schedule,
+    Step,
+)
+from tests_trio.programs.trace import Trace
+from tests_trio.programs.world import UndeterminedError
+
+PROGRAMS = 500  # on each backend's turn; `make fuzz` runs as many as wanted
+SEEDS = {"trio": 1, "asyncio": 2}  # the twin runs others
+
+
+def test_random_programs(backend_name):
+    """What comes of a program is what the guarantees say, to the moment, on both backends."""
+    counts = explore(PROGRAMS, SEEDS[backend_name])
+    assert counts["programs"] + counts["racy"] >= PROGRAMS * 0.9
+    assert counts["programs"] > 20 * counts["racy"]
+    assert min(counts["SUCCEEDED"], counts["FAILED"], counts["CANCELLED"]) > PROGRAMS / 10
+
+
+def now(number: int, *steps: Step, **options) -> Schedule:
+    return Schedule(Call(number, "now", steps, Options(**options)))
+
+
+FAILURE = Program(
+    requests=(
+        Request(
+            at=1,
+            fails="ValueError",
+            endpoint=(
+                Step(0, now(0, Step(3), shield=True)),
+                Step(0, Schedule(Call(1, "after_route"))),
+                Step(0, Schedule(Call(2, "after_response", options=Options(even_if_failed=True)))),
+                Step(0.5),
+            ),
+        ),
+    ),
+    shutdown=2,
+)
+RETRY = Program(
+    requests=(
+        Request(
+            at=0.25,
+            endpoint=(
+                Step(
+                    0,
+                    Schedule(
+                        Call(
+                            0,
+                            "now",
+                            (Step(1),),
+                            Options(
+                                retry=Retry(3, 2), on_error=Handler(delay=0.5), hold_response=True
+                            ),
+                            failing_attempts=3,
+                        )
+                    ),
+                ),
+                Step(0.125, now(1)),
+            ),
+        ),
+    ),
+    shutdown=100,
+)
+
+
+def run_model(program: Program) -> Trace:
+    return Model(program).run()
+
+
+@pytest.mark.parametrize("run", [run_model, *BACKENDS.values()], ids=["model", *BACKENDS])
+def test_a_failing_route(run):
+    """G6, G16: by hand, what the model and the backends say of a route that fails."""
+    assert run(FAILURE).lines() == [
+        "task #0: SUCCEEDED NoneType, started at 1.000000, finished at 4.000000, "
+        "1 attempts, 0 handler calls",
+        "task #1: CANCELLED NoneType, started never, finished at 1.500000, "
+        "0 attempts, 0 handler calls",
+        "task #2: SUCCEEDED NoneType, started at 1.500000, finished at 1.500000, "
+        "1 attempts, 0 handler calls",
+        "request 0 starts ['#0', '#2']",
+        "request 0 sends ['start 500 at 1.500000', 'last chunk at 1.500000', "
+        "'ValueError at 1.500000']",
+        "1.500000 log INFO the route failed: dropped 1 task(s) that were to run after it: '#1'",
+        "the lifespan ended at 4.000000",
+    ]
+
+
+@pytest.mark.parametrize("run", [run_model, *BACKENDS.values()], ids=["model", *BACKENDS])
+def test_a_held_response(run):
+    """G13: by hand, of a task that fails thrice and holds the response until its handler ends."""
+    assert run(RETRY).lines() == [
+        "task #0: FAILED ValueError, started at 0.250000, finished at 7.750000, "
+        "3 attempts, 1 handler calls",
+        "task #1: SUCCEEDED NoneType, started at 0.375000, finished at 0.375000, "
+        "1 attempts, 0 handler calls",
+        "request 0 starts ['#0', '#1']",
+        "request 0 sends ['start 200 at 7.750000', 'last chunk at 7.750000']",
+        "7.250000 log ERROR task '#0' failed",
+        "the lifespan ended at 100.000000",
+    ]
+
+
+FOUND = {
+    "a cancelled task saw that another one was": Program(
+        requests=(
+            Request(
+                at=1,
+                endpoint=(
+                    Step(
+                        0,
+                        now(
+                            0,
+                            Step(0.25, Schedule(Call(1, "after_response"))),
+                            Step(0.25, Await(1)),
+                        ),
+                    ),
+                    Step(8),
+                ),
+            ),
+        ),
+        shutdown=4,
+    ),
+    "a sync task with a timeout overtook one without in the queue for threads": Program(
+        requests=(
+            Request(
+                at=1,
+                endpoint=(
+                    Step(0, Schedule(Call(0, "now", (Step(0.25),), is_sync=True))),
+                    Step(
+                        0,
+                        Schedule(Call(1, "now", (Step(0.5),), Options(timeout=9), is_sync=True)),
+                    ),
+                ),
+            ),
+        ),
+        shutdown=4,
+        max_threads=1,
+    ),
+}
+
+
+@pytest.mark.parametrize("program", FOUND.values(), ids=FOUND)
+def test_programs_that_found_something(program):
+    """Divergences of the past, each from the shrunk program that showed it."""
+    check(program)
+
+
+def test_what_is_not_determined_is_discarded():
+    """Two requests that queue for one limiter at the same moment prove nothing."""
+    request = Request(at=1, endpoint=(Step(0, now(0, Step(1), limiter=0)),))
+    other = Request(at=1, endpoint=(Step(0, now(1, Step(1), limiter=0)),))
+    with pytest.raises(UndeterminedError):
+        check(Program((request, other), shutdown=9, limiters=(1,)))
