@@ -189,3 +189,12 @@ def test_every_guarantee_is_there():
     """G1 to G19, in that order."""
     text = (ROOT / "docs" / "design" / "guarantees.md").read_text()
     assert re.findall(r"^\*\*(G\d+)\*\*", text, re.MULTILINE) == [f"G{n}" for n in range(1, 20)]
+
+
+def test_every_proof_is_there():
+    """Each guarantee names tests that prove it, and each of those tests exists."""
+    text = (ROOT / "docs" / "design" / "guarantees.md").read_text()
+    assert text.count("- *Proof:* `test_") == 19
+    for file, test in re.findall(r"`(test_\w+\.py)::(test_\w+)`", text):
+        source = (ROOT / "tests_trio" / file).read_text()
+        assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), f"{file}::{test}"

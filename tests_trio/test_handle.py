@@ -7,6 +7,7 @@ import anyio
 import pytest
 from anyio import TaskCancelled, TaskFailed, from_thread, to_thread
 from anyio.lowlevel import checkpoint
+from fastapi import HTTPException
 
 from fastapi_tasks import FastAPITasksError, RequestTasks, Task, Tasks, TaskState
 from tests_trio.support import Journal, make_app, raises, serving, settle
@@ -199,6 +200,26 @@ async def test_cancel_from_threads():
             for task in (running, waiting):
                 with pytest.raises(TaskCancelled):
                     await task
+
+
+@pytest.mark.real_time
+async def test_a_def_endpoint_cancels_what_waits_for_its_end():
+    """G11: what had not started when `cancel()` was called does not run a line, from threads too."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/")
+    def endpoint(tasks: Tasks):
+        after_route = tasks.after_route.task(even_if_failed=True)
+        after_route.schedule(journal.task("not cancelled"))
+        after_route.schedule(journal.task("cancelled")).cancel()
+        raise HTTPException(418)
+
+    async with serving(app) as server:
+        for _ in range(50):
+            assert (await server.get()).status_code == 418
+        await app.state.runner.join()
+        assert journal == ["not cancelled"] * 50
+        assert app.state.runner.statistics().cancelled == 50
 
 
 @pytest.mark.real_time

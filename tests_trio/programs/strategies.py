@@ -119,6 +119,8 @@ class _Drawing:
             at_once = may_act_at_once and is_one_of_many and not self.is_(4)
             steps.append(Step(0 if at_once else self.delay(), action))
             may_act_at_once = owner is None and is_one_of_many
+        if is_sync and steps and isinstance(steps[-1].action, Cancel):
+            steps.append(Step(self.delay()))  # from a thread, a cancellation is soon, not at once
         return tuple(steps)
 
     def action(
@@ -140,9 +142,8 @@ class _Drawing:
         number = next(self._ids)
         is_sync = self.is_(self._sync)
         steps = self.steps(2, owner=number, depth=depth + 1, is_sync=is_sync)
-        cancels = bool(steps) and isinstance(steps[-1].action, Cancel)
-        if (is_sync and cancels) or not (self._instant and self.is_(3)):
-            steps += (Step(self.delay()),)  # from a thread, a cancellation is soon, not at once
+        if not (self._instant and self.is_(3)):
+            steps += (Step(self.delay()),)
         on_cancel = self.one_of(*["raise"] * 4, "swallow", "fail", *["linger"] * (not is_sync))
         return Call(
             id=number,
