@@ -1,13 +1,14 @@
 """What only asyncio can do to us: native cancellation, bare callbacks."""
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 from fastapi import FastAPI
 
-from fastapi_tasks import Tasks, TaskState, add_tasks
+from fastapi_tasks import RequestTasks, Task, Tasks, TaskScheduler, TaskState, add_tasks
 from tests_trio.support import Journal, Server, make_app, serving, settle, user
 
 
@@ -149,3 +150,46 @@ def test_a_loop_that_ends_while_the_lifespan_begins():
             return task
 
         assert asyncio.run(main()).done()
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_loop_that_ends_by_force(caplog):
+    """G7, G16: `asyncio.run()` cancels what is left; each task's end is counted and named."""
+    runner = add_tasks(app := FastAPI())
+    tasks: list[Task] = []
+
+    def schedule(scheduler: TaskScheduler, name: str, *, shield: bool = True) -> None:
+        tasks.append(scheduler.task(name=name, shield=shield).schedule(anyio.sleep, 60))
+
+    async def main() -> None:
+        server = Server(app)
+        lifespan = asyncio.create_task(server.run())
+        await server.answered.wait()
+        schedule(runner, "shielded")
+        schedule(runner, "unshielded", shield=False)
+        schedule(RequestTasks(runner).after_response, "waiting")
+        line = RequestTasks(runner)
+        await asyncio.sleep(0)
+        thread = threading.Thread(target=schedule, args=[line, "from a thread"])
+        thread.start()
+        thread.join()
+        schedule(line, "behind it")
+        await asyncio.sleep(0)  # it runs, and waits for its turn
+        assert not lifespan.done()
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        asyncio.run(main())
+    assert {task.state for task in tasks} == {TaskState.CANCELLED}
+    assert runner.tasks == ()
+    assert runner.statistics().cancelled == runner.statistics().scheduled == 5
+    stray = "was cancelled, but not by this library"
+    assert sorted(record.getMessage() for record in caplog.records) == [
+        f"task 'behind it' {stray}",
+        f"task 'shielded' {stray}: it ended here",
+        f"task 'unshielded' {stray}: it ended here",
+        f"task 'waiting' {stray}: it ended here",
+        "the runner was ended: 1 task(s) do not run: 'from a thread'",
+    ]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}

@@ -56,6 +56,7 @@ class RealServer:
                 env=env,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         until(self._listens, "the server to listen")
 
@@ -87,6 +88,10 @@ class RealServer:
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
+    def interrupt(self) -> None:
+        """What Ctrl+C does: every process of the server gets the signal."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
     def wait(self) -> float:
         """Wait for the process to end; return the seconds that took."""
         begin = time.monotonic()
@@ -109,5 +114,5 @@ def real_server(
         yield server
     finally:
         if server.process.poll() is None:
-            server.process.kill()
+            os.killpg(server.process.pid, signal.SIGKILL)  # its workers, too
             server.process.wait()

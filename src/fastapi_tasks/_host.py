@@ -38,11 +38,15 @@ class Host:
         self._mailbox: Mailbox[Callable[[], object]] = Mailbox()
         self._shielded: TaskGroup  # there once `opened`
         self._unshielded: TaskGroup
+        # What the drain cancels. The groups' own scopes are cancelled, too, when their host is hit
+        # from outside, by asyncio's `Task.cancel()`; a task that ends by that deserves a warning.
+        self._ending = CancelScope(shield=True)
+        self._cutting_off = CancelScope()
 
     async def run(self, on_open: Callable[[], None]) -> None:
         """Host the tasks until `end()`, or a `KeyboardInterrupt`."""
         try:
-            with CancelScope(shield=True):
+            with self._ending:
                 async with create_task_group() as self._shielded:
                     self._shielded.start_soon(self._host_unshielded, on_open)
                     while True:
@@ -56,13 +60,14 @@ class Host:
             func()
 
     async def _host_unshielded(self, on_open: Callable[[], None]) -> None:
-        async with create_task_group() as self._unshielded:
-            if self._abandoned:
-                self.end()
-            else:
-                on_open()
-                self.opened.set()
-            await sleep_forever()
+        with self._cutting_off:
+            async with create_task_group() as self._unshielded:
+                if self._abandoned:
+                    self.end()
+                else:
+                    on_open()
+                    self.opened.set()
+                await sleep_forever()
 
     @property
     def is_here(self) -> bool:
@@ -77,7 +82,7 @@ class Host:
         name: str,
         context: Context | None,
     ) -> TaskHandle[None] | None:
-        """Spawn a task, which gets the scope that cancels its group.
+        """Spawn a task, which gets the scope that the drain cancels it by.
 
         Return `None` where that cannot be done: in another thread, and in a bare callback of
         asyncio's event loop, which is no task.
@@ -85,7 +90,7 @@ class Host:
         if not self.is_here:
             return None
         group = self._shielded if shielded else self._unshielded
-        coro = run(group.cancel_scope)
+        coro = run(self._ending if shielded else self._cutting_off)
         try:
             return group.create_task(coro, name=name, context=context)
         except NoEventLoopError:
@@ -108,8 +113,8 @@ class Host:
         self._abandoned = True
 
     def cancel_unshielded(self) -> None:
-        self._unshielded.cancel_scope.cancel()
+        self._cutting_off.cancel()
 
     def end(self) -> None:
         """Cancel what is left, and `run()`."""
-        self._shielded.cancel_scope.cancel()
+        self._ending.cancel()

@@ -117,7 +117,15 @@ class Lifespan:
             await runner._host.run(partial(runner._enter, Phase.OPEN))
         finally:
             runner._enter(Phase.CLOSED)
-            for task in runner.tasks:  # none, but after a KeyboardInterrupt
+            left = runner.tasks  # by a KeyboardInterrupt, or a forced end of the event loop
+            if left:
+                log(
+                    WARNING,
+                    "the runner was ended: %d task(s) do not run: %s",
+                    len(left),
+                    names(left),
+                )
+            for task in left:
                 runner._discard(task)
 
     async def _drain_whatever_happens(self, grace_period: float) -> None:

@@ -236,6 +236,9 @@ class TaskRunner(TaskScheduler):
                 self._instruments.tell("task_started", task)
                 await run(task, self._threads, scope)
         finally:
+            if task.state is TaskState.PENDING:  # hit in its turn, by asyncio's `Task.cancel()`
+                log(WARNING, "task %r was cancelled, but not by this library", task.name)
+                self._discard(task)
             self._forget(task)
 
     def _discard(self, task: Task[..., Any]) -> None:
