@@ -117,14 +117,9 @@ class Lifespan:
             await runner._host.run(partial(runner._enter, Phase.OPEN))
         finally:
             runner._enter(Phase.CLOSED)
-            left = runner.tasks  # by a KeyboardInterrupt, or a forced end of the event loop
-            if left:
-                log(
-                    WARNING,
-                    "the runner was ended: %d task(s) do not run: %s",
-                    len(left),
-                    names(left),
-                )
+            if left := runner.tasks:  # by a KeyboardInterrupt, or a forced end of the event loop
+                what = f"{len(left)} task(s) do not run: {names(left)}"
+                log(WARNING, "the runner was ended: %s", what)
             for task in left:
                 runner._discard(task)
 
