@@ -1,9 +1,13 @@
 # Everything here installs what it needs into .venv first.
 
 PYTHON ?= python3
+MINUTES ?= 10
+N ?= 20000
+SEED ?= 1
+CHART ?= .venv/soak.png
 BIN := .venv/bin
 
-.PHONY: demo test lint check floors clean
+.PHONY: demo test lint check fuzz mutations faults floors soak clean
 
 demo: .venv/installed
 	$(BIN)/python -m examples.demo
@@ -22,14 +26,30 @@ lint: .venv/installed
 
 check: lint test
 
+fuzz: .venv/installed  # N random programs from SEED on: what comes of them on both backends?
+	$(BIN)/python -m tests_trio.programs.fuzz $(N) $(SEED)
+
+mutations: .venv/installed  # break each guarantee, and see which test notices
+	$(BIN)/python -m tests_trio.mutations
+
+faults: .venv/installed  # real servers under real faults; rewrites the table in docs/design/faults.md
+	$(BIN)/python -m tests_trio.faults_table
+
 floors:  # the suite with the oldest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv/floors
 	.venv/floors/bin/pip install --quiet --editable '.[test]' 'anyio==4.14.0' 'fastapi==0.134.0'
 	.venv/floors/bin/python -m pytest
 
+soak: .venv/bench-installed  # two servers under a mixed load for so many MINUTES: what grows?
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --chart $(CHART)
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+.venv/bench-installed: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
 clean:

@@ -55,7 +55,8 @@ class Task(Generic[P, T]):
         kwargs: its keyword arguments.
         config: its options, merged from the app's, the scheduler's and the call's.
         timing: `"now"`, `"after_route"` or `"after_response"`.
-        attempts: how often the function has been called; more than once with `retry`.
+        attempts: how many attempts were begun; more than one with `retry`. An attempt whose time
+            was up before its thread began counts, too.
         state: final before `on_error` runs.
         exception: why it failed; `None` unless `state` is `FAILED`. Final with `state`.
     """
