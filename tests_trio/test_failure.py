@@ -140,6 +140,13 @@ def test_keyboard_interrupt_passes(backend_name):
     assert not app.state.runner.running
 
 
+def test_an_interrupt_among_other_errors():
+    """G12: a `KeyboardInterrupt` passes however deep in groups it is, and whatever is beside it."""
+    group = BaseExceptionGroup("g", [KeyboardInterrupt(), ValueError()])
+    assert is_interrupt(BaseExceptionGroup("g", [ValueError(), group]))
+    assert not is_interrupt(BaseExceptionGroup("g", [ValueError(), SystemExit()]))
+
+
 @pytest.mark.parametrize("secret", ["argument", "keyword", "partial"])
 async def test_arguments_are_never_shown(secret, caplog):
     """G13: not in a log line, nor in a `repr`, nor in an error."""

@@ -145,6 +145,27 @@ async def test_a_task_that_awaits_itself():
         assert await task is None
 
 
+@pytest.mark.real_time
+async def test_await_a_finished_task_anywhere(backend_name):
+    """Its result is there for every event loop, and for what the task itself left running."""
+    app = make_app()
+
+    async def result():
+        return await task
+
+    async def parent(group):
+        async def wait_and_look():
+            await task.finished.wait()
+            assert await task is None
+
+        group.start_soon(wait_and_look)
+
+    async with serving(app), anyio.create_task_group() as group:
+        task = app.state.runner.schedule(parent, group)
+        await task
+        await to_thread.run_sync(lambda: anyio.run(result, backend=backend_name))
+
+
 @pytest.mark.parametrize("shield", [True, False])
 async def test_cancel_a_running_task(shield, caplog):
     """Also a shielded one; it is no news, so no log line."""

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
-from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
+from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 
 from fastapi_tasks import (
     FastAPITasksError,
@@ -194,6 +194,56 @@ async def test_a_middleware_that_calls_the_app_again():
     ]
 
 
+async def test_a_middleware_that_calls_the_app_after_the_response():
+    """G7: the timing points of the request have passed by then, whatever runs once more."""
+    app, journal = make_app(), Journal()
+
+    class Twice:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def ignore(message): ...
+
+            await self.app(scope, receive, send)
+            if scope["type"] == "http":
+                await self.app(scope, receive, ignore)
+
+    app.add_middleware(Twice)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.schedule(journal.task("after response"))
+        tasks.after_route.schedule(journal.task("after route"))
+        await anyio.sleep(1)
+        journal.append("endpoint")
+
+    async with serving(app) as server:
+        await server.get()
+    assert journal[:3] == ["endpoint", "after route", "after response"]
+    assert journal[3:] == ["after response", "after route", "endpoint"]
+
+
+async def test_an_endpoint_that_calls_another_one():
+    """G7: a second route in the same request leaves what waits for the first one's end."""
+    app, journal = make_app(), Journal()
+
+    async def ignore(message): ...
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        tasks.after_route.schedule(journal.task("inner"))
+
+    @app.get("/outer")
+    async def outer(request: Request, tasks: Tasks):
+        tasks.after_route.schedule(journal.task("outer"))
+        await app({**request.scope, "path": "/inner"}, request.receive, ignore)
+
+    async with serving(app) as server:
+        assert (await server.get("/outer")).status_code == 200
+    assert sorted(journal) == ["inner", "outer"]
+
+
 @pytest.mark.real_time
 async def test_the_last_task_of_a_thread_is_freed(monkeypatch):
     """Neither the hand-over between threads nor a dropped task keeps anything alive."""
@@ -307,6 +357,25 @@ async def test_a_websocket_with_a_task_group():
             await server.call_raw("/ws", type="websocket", receive=receive, subprotocols=[])
         assert caught.value.subgroup(WebSocketDisconnect)
     assert journal == ["after route"]
+
+
+async def test_a_websocket_that_disconnects_and_fails():
+    """G6: a group with another error in it is a failure, so the *after* tasks are dropped."""
+    app, journal = make_app(), Journal()
+
+    @app.websocket("/ws")
+    async def endpoint(socket: WebSocket, tasks: Tasks):
+        await socket.accept()
+        tasks.after_route.schedule(journal.task("after route"))
+        raise ExceptionGroup("", [WebSocketDisconnect(1001), ValueError()])
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async with serving(app) as server:
+        with pytest.raises(ExceptionGroup):
+            await server.call_raw("/ws", type="websocket", receive=receive, subprotocols=[])
+    assert journal == []
 
 
 async def test_task_nested_without_end():

@@ -104,6 +104,26 @@ async def test_an_instrument_that_raises(method, error, caplog):
     ]
 
 
+async def test_equal_instruments():
+    """One that raises is switched off; one that is only equal to it is not."""
+
+    class Equal(Recorder):
+        def __eq__(self, other):
+            return True
+
+        __hash__ = Recorder.__hash__
+
+    class Broken(Equal):
+        def task_scheduled(self, task):
+            raise ValueError
+
+    recorder = Equal()
+    app = make_app(instruments=[Broken(), recorder])
+    async with serving(app):
+        await app.state.runner.task(name="t").schedule(checkpoint)
+    assert [what for what, _ in recorder.of("t")] == ["scheduled", "started", "finished"]
+
+
 async def test_an_instrument_that_interrupts(backend_name):
     """Only `KeyboardInterrupt` passes: here at the `schedule()` call."""
 

@@ -112,6 +112,29 @@ async def test_sync_functions_have_threads_of_their_own():
         release.set()
 
 
+@pytest.mark.real_time
+async def test_sync_functions_leave_all_other_threads():
+    """G9: a task takes none of those that AnyIO has for `def` endpoints, not even the only one."""
+    app = make_app(grace_period=5)
+    holding, release = threading.Event(), threading.Event()
+
+    def hold():
+        holding.set()
+        return release.wait(4)
+
+    @app.get("/")
+    def endpoint():
+        release.set()
+
+    async with serving(app) as server:
+        to_thread.current_default_thread_limiter().total_tokens = 1
+        task = app.state.runner.schedule(hold)
+        while not holding.is_set():
+            await anyio.sleep(0.001)
+        assert (await server.get()).status_code == 200
+        assert await task is True
+
+
 class Callables:
     """Every kind of callable that can be a task."""
 
@@ -211,6 +234,24 @@ async def test_from_any_thread():
 
 
 @pytest.mark.real_time
+async def test_a_busy_event_loop_holds_no_thread_up():
+    """G1, G11: `schedule()` leaves a task for the event loop, however many lie there already."""
+    app = make_app(grace_period=5)
+    tasks = []
+
+    def foreign():
+        for _ in range(600):
+            tasks.append(app.state.runner.schedule(checkpoint))
+
+    async with serving(app):
+        thread = threading.Thread(target=foreign)
+        thread.start()
+        thread.join(3)  # while the event loop stands still
+        assert len(tasks) == 600
+    assert {task.state for task in tasks} == {TaskState.SUCCEEDED}
+
+
+@pytest.mark.real_time
 async def test_hand_over_while_the_runner_closes(caplog):
     """G11: with threads that schedule all the time, each call is accepted or raises."""
     caplog.set_level("CRITICAL", "fastapi_tasks")
@@ -282,6 +323,23 @@ async def test_runner_schedules_without_a_request():
         assert journal == ["parent", "child"]
         await server.shutdown()
         assert not runner.running
+
+
+async def test_several_join():
+    """Each returns when no task is left."""
+    app, ends = make_app(), []
+
+    async def join():
+        await app.state.runner.join()
+        ends.append(anyio.current_time() - begin)
+
+    async with serving(app):
+        begin = anyio.current_time()
+        app.state.runner.schedule(anyio.sleep, 3)
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(join)
+    assert ends == [3] * 3
 
 
 async def test_join_waits_for_tasks_at_their_timing_points():

@@ -22,6 +22,7 @@ from fastapi_tasks import (
     TaskState,
     add_tasks,
 )
+from fastapi_tasks._runner import Phase
 from tests_trio.support import Journal, Server, make_app, raises, serving, settle
 
 
@@ -332,6 +333,38 @@ async def test_requests_that_begin_in_the_drain():
         await settle()
         await server.get()
     assert journal == ["task", "endpoint"]
+
+
+async def test_a_shielded_task_from_the_last_moment(monkeypatch):
+    """G11, G17: what a thread hands over just before the runner closes runs to its end."""
+    app, journal = make_app(grace_period=0), Journal()
+    runner = app.state.runner
+    enter = runner._enter
+
+    def hand_over_and_enter(phase):
+        if phase is Phase.CLOSED and runner.running:
+            runner.task(shield=True).schedule(journal.ends("late", sleep=5))
+        enter(phase)
+
+    monkeypatch.setattr(runner, "_enter", hand_over_and_enter)
+    async with serving(app):
+        pass
+    assert journal == ["late starts", "late ends"]
+
+
+async def test_names_in_log_lines(caplog):
+    """G16: ten fit in a line; the one about shielded tasks that are cancelled names each."""
+    app = make_app(grace_period=0, shield_timeout=1)
+    async with serving(app):
+        for number in range(24):
+            scheduler = app.state.runner.task(shield=number >= 10, name=f"t{number}")
+            scheduler.schedule(anyio.sleep_forever)
+        await settle()
+    names = [f"'t{number}'" for number in range(24)]
+    assert [r.getMessage() for r in caplog.records] == [
+        f"shutdown cancels 10 task(s): {', '.join(names[:10])}",
+        f"shutdown cancels shielded tasks, 1 s after the others: {', '.join(names[10:])}",
+    ]
 
 
 @pytest.mark.real_time

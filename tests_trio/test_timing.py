@@ -1,5 +1,6 @@
 """When tasks start: G1 to G7."""
 
+from itertools import pairwise
 from typing import Annotated
 
 import anyio
@@ -284,6 +285,37 @@ async def test_other_last_messages(ending, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "messages",
+    ["body", "body body", "pathsend", "body trailers trailers", "pathsend trailers"],
+)
+async def test_the_last_message_of_an_asgi_call_that_goes_on(messages):
+    """G3: the task waits for that message, whatever its kind, and not for the call's end."""
+    app, journal = make_app(), Journal()
+
+    class Lingering(Response):
+        async def __call__(self, scope, receive, send):
+            start = {"status": 200, "trailers": "trailers" in messages}
+            await send({"type": "http.response.start", **start})
+            for kind, following in pairwise([*messages.split(), ""]):
+                await send({"type": f"http.response.{kind}", f"more_{kind}": following == kind})
+            await anyio.sleep(1)
+            journal.append("ASGI call ends")
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.schedule(journal.task("after response"))
+        return Lingering()
+
+    async def send(message):
+        await settle()
+        journal.append(message["type"].removeprefix("http.response."))
+
+    async with serving(app) as server:
+        await server.call_raw(send=send)
+    assert journal == ["start", *messages.split(), "after response", "ASGI call ends"]
+
+
 async def test_tasks_do_not_delay_the_response():
     """G5: neither long ones nor a hundred sync ones: the response is there at time zero."""
     app = make_app()
@@ -539,6 +571,50 @@ async def test_tasks_begun_after_the_response():
     async with serving(app) as server:
         await server.get()
     assert journal == ["after response", "end"]
+
+
+@pytest.mark.parametrize("begun", [1, 2])
+async def test_a_route_that_runs_when_the_response_has_begun(begun):
+    """G7: what has passed by then has passed; a middleware has sent one message of two, or both."""
+    app, journal = make_app(), Journal()
+    response = [
+        {"type": "http.response.start", "status": 200, "headers": []},
+        {"type": "http.response.body", "body": b""},
+    ]
+
+    class Hasty:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def ignore(message): ...
+
+            is_http = scope["type"] == "http"
+            for message in response[:begun] * is_http:
+                await send(message)
+            await self.app(scope, receive, ignore if is_http else send)
+            for message in response[begun:] * is_http:
+                await send(message)
+
+    app.add_middleware(Hasty)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        for scheduler, name in (
+            (tasks, "now"),
+            (tasks.after_route, "after route"),
+            (tasks.after_response, "after response"),
+        ):
+            scheduler.schedule(journal.task(name))
+        await anyio.sleep(1)
+        journal.append("endpoint")
+
+    async with serving(app) as server:
+        await server.call_raw()
+        await settle()
+    expected = ["now", "after route", "after response"]
+    expected.insert(begun + 1, "endpoint")
+    assert journal == expected
 
 
 async def test_function_scoped_dependencies_are_closed_before_after_route():

@@ -1,0 +1,135 @@
+"""Break the library on purpose, one line at a time, and see which test notices.
+
+    python -m tests_trio.mutations [--check] [--only PATTERN] [--jobs N]
+
+Each mutant is tested in a copy of the project. The tests that start servers run only for what
+survives the others. A mutant by which the tests hang is caught, too.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from pathlib import Path
+
+from tests_trio.mutants import MUTANTS, Mutant
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path("src", "fastapi_tasks")
+NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__")
+TIMEOUT = 180  # seconds
+HANGS = f"nothing for {TIMEOUT} s"
+GUARANTEES = [f"G{number}" for number in range(1, 20)]
+
+SERVERS = ("test_servers.py", "test_faults.py", "test_demo.py")  # they start some
+NEAREST = {  # where a guarantee has most of its tests: those run first, to be quick
+    "test_timing.py": GUARANTEES[:7],
+    "test_running.py": ["G1", *GUARANTEES[7:11]],
+    "test_failure.py": GUARANTEES[11:14],
+    "test_shutdown.py": GUARANTEES[14:18],
+    "test_overload.py": GUARANTEES[18:],
+    "test_instruments.py": ["G7", "G12"],
+}
+
+
+def problems(mutants: Iterable[Mutant] = MUTANTS) -> Iterator[str]:
+    """What is wrong with the list."""
+    for mutant in mutants:
+        text = (ROOT / PACKAGE / mutant.file).read_text()
+        if (count := text.count(mutant.old)) == 1:
+            compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
+        else:
+            yield f"{mutant.guarantee}: {mutant.file} has this {count} times: {mutant.old!r}"
+    for missing in sorted({*GUARANTEES} - {mutant.guarantee for mutant in mutants}):
+        yield f"{missing}: no mutant breaks it"
+
+
+def first_failure(copy: Path, arguments: Iterable[str]) -> str | None:
+    """Run tests in a copy of the project, with its own sources; return the first that fails."""
+    env = {**os.environ, "PYTHONPATH": str(copy / "src")}
+    where = "import importlib.util as i; print(i.find_spec('fastapi_tasks').origin)"
+    found = subprocess.check_output([sys.executable, "-c", where], cwd=copy, env=env, text=True)
+    assert Path(found.strip()) == copy / PACKAGE / "__init__.py", f"these are not ours: {found}"
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, cwd=copy, env=env, start_new_session=True, **pipes) as tests:
+        try:
+            output, _ = tests.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return HANGS
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(tests.pid, signal.SIGKILL)  # what it started included
+    if tests.returncode == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) (tests_.+?)(?: - .*)?$", output, re.MULTILINE)
+    return failed[1] if failed else f"pytest's exit status {tests.returncode}"
+
+
+def stages(copy: Path, guarantee: str) -> Iterator[list[str]]:
+    """The files with tests: those that start no servers, the nearest first, then the others."""
+    files = [file for file in copy.glob("tests_*/test_*.py") if file.name != "test_mutations.py"]
+    files.sort(key=lambda file: (guarantee not in NEAREST.get(file.name, ()), file.name))
+    for starts_servers in (False, True):
+        yield [str(file) for file in files if (file.name in SERVERS) is starts_servers]
+
+
+def who_notices(project: Path, mutant: Mutant) -> str | None:
+    """The first test that fails with this mutant."""
+    with tempfile.TemporaryDirectory() as directory:
+        copy = Path(directory).resolve() / "copy"
+        shutil.copytree(project, copy)
+        file = copy / PACKAGE / mutant.file
+        file.write_text(file.read_text().replace(mutant.old, mutant.new))
+        for files in stages(copy, mutant.guarantee):
+            moody: list[str] = []
+            while failed := first_failure(copy, [*files, *map("--deselect={}".format, moody)]):
+                if failed in moody or not failed.startswith("tests_"):
+                    return failed
+                # One that fails on a busy machine, or without the mutation, is no witness.
+                if first_failure(copy, [failed]) and not first_failure(project, [failed]):
+                    return failed
+                moody.append(failed)
+    return None
+
+
+def test_all(mutants: list[Mutant], jobs: int) -> int:
+    """Print a line for each mutant; return how many survived."""
+    survivors = 0
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(jobs) as pool:
+        project = Path(directory).resolve() / "project"
+        shutil.copytree(ROOT, project, ignore=NOT_COPIED)  # it may change meanwhile
+        running = {pool.submit(who_notices, project, mutant): mutant for mutant in mutants}
+        try:
+            for future in as_completed(running):
+                mutant, noticed = running[future], future.result()
+                print(f"{mutant.guarantee:4}{mutant.breaks}: {noticed or 'SURVIVED'}", flush=True)
+                survivors += noticed is None
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return survivors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only see whether the list applies")
+    parser.add_argument("--only", metavar="PATTERN", default="", help="of guarantee, file or words")
+    parser.add_argument("--jobs", metavar="N", type=int, default=2, help="how many at a time")
+    options = parser.parse_args()
+    if found := list(problems()):
+        sys.exit("\n".join(found))
+    chosen = [m for m in MUTANTS if re.search(options.only, f"{m.guarantee} {m.file} {m.breaks}")]
+    if not options.check and (survivors := test_all(chosen, options.jobs)):
+        sys.exit(f"{survivors} of {len(chosen)} survived")
+    print(f"{len(chosen)} mutants: all {'apply' if options.check else 'are noticed'}")
+
+
+if __name__ == "__main__":
+    main()
