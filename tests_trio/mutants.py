@@ -63,8 +63,8 @@ G3 _request.py a response that a middleware makes does not start what comes befo
 + pass  # which
 
 G4 _request.py tasks start in the order that the event loop likes
-- and self._next() is not task
-+ and False
+- while queue[0] is not task:
++ while False:
 
 G4 _request.py the last task starts first
 - self._queue.append(task)
@@ -75,8 +75,8 @@ G4 _request.py what waits for a timing point starts in the reverse order
 + tasks = tuple(reversed(self._waiting.pop(timing, ())))
 
 G5 _request.py every task holds the response
-- if task.config.hold_response and task.timing
-+ if task.timing
+- if task.config.hold_response and not self._responded
++ if not self._responded
 
 G5 _runner.py the response waits until there is a thread for each of its tasks
 - task._enter(TaskState.RUNNING)
@@ -102,6 +102,10 @@ G6 _fastapi.py a client that leaves makes a WebSocket's route fail
 - return isinstance(error, WebSocketDisconnect)
 + return False
 
+G6 _fastapi.py a client that leaves hides another failure
+- all(map(_is_disconnect
++ any(map(_is_disconnect
+
 G7 _request.py late tasks never start
 - self._waiting.pop(timing, ())
 + self._waiting.get(timing, ())
@@ -109,6 +113,14 @@ G7 _request.py late tasks never start
 G7 _exchange.py a request's first use of tasks after its response is lost
 - if self._ended:
 + if False:
+
+G7 _request.py a route that runs after the response brings timing points back
+-  or self._responded:
++ :
+
+G7 _request.py a second route in a request loses what waits for the first one's end
+- self._waiting = {"after_route": {}, **self._waiting}
++ self._waiting["after_route"] = {}
 
 G7 _runner.py a schedule() call that fails half-way leaves a task that nobody starts
 - self._host.call(partial(self._discard, task))
@@ -119,8 +131,8 @@ G8 _request.py what waits for its timing point runs in the context of that momen
 + task._context = None
 
 G8 _runner.py a copied context is not used
-- context=task._context,
-+ context=None,
+- name=task.name, context=context
++ name=task.name, context=None
 
 G8 _runner.py what threads schedule runs in the context of the event loop's mailbox
 - copy_context() if context is None else context
@@ -144,7 +156,9 @@ G9 _function.py the coroutine that a sync callable returns is thrown away
 
 G9 _function.py a partial is a sync function, with a name of its own
 - while isinstance(func, partial):
-+ while False:
+-         func = func.func
+-     return func
++ return func
 
 G10 _scheduler.py schedule() takes anything, and the task fails
 - check_callable(func)
@@ -194,6 +208,10 @@ G12 _log.py a logging handler that raises ends the runner
 - suppress(Exception)
 + suppress()
 
+G12 _call.py a KeyboardInterrupt does not pass with another error beside it
+- any(map(is_interrupt
++ all(map(is_interrupt
+
 G13 _call.py the log line has no traceback
 - error=failure)
 + error=None)
@@ -219,8 +237,8 @@ G14 _call.py each cancellation is worth a warning
 + else:
 
 G14 _call.py a cancelled task has failed
-- TaskState.CANCELLED if failure is None else TaskState.FAILED
-+ TaskState.FAILED
+- task.state = TaskState.CANCELLED
++ task.state = TaskState.FAILED
 
 G15 _lifespan.py the drain comes after the app's own shutdown code
 - if message["type"] == "lifespan.shutdown":
@@ -258,6 +276,10 @@ G16 _lifespan.py shielded tasks are waited for without limit
 - math.inf if shield_timeout is None else shield_timeout
 + math.inf
 
+G16 _lifespan.py not every shielded task that is cancelled is named
+- names(shielded, at_most=len(shielded))
++ names(shielded)
+
 G17 _host.py shielded tasks are cancelled with the others
 - self._shielded if shielded else self._unshielded
 + self._unshielded
@@ -269,6 +291,10 @@ G17 _request.py a request that the server cuts off drops its shielded tasks
 G17 _lifespan.py threads that run are not named while the shutdown waits for them
 - await self._wait_for_tasks(math.inf)
 + pass
+
+G17 _lifespan.py a shielded task from the last moment is cancelled
+- await self._wait_for_tasks(deadline)  # what
++ pass  # what
 
 G18 _lifespan.py the second lifespan is stopping from its start
 - runner.stopping = Event()

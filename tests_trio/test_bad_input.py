@@ -51,6 +51,7 @@ class GeneratorObject:
         (lambda: async_generator, "generator function 'async_generator'"),
         (lambda: functools.partial(generator), "generator function 'generator'"),
         (lambda: GeneratorObject(), "generator function 'GeneratorObject'"),
+        (lambda: functools.partial(GeneratorObject()), "generator function 'GeneratorObject'"),
     ],
 )
 async def test_what_is_no_function(bad, message):

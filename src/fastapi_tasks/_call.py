@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from logging import ERROR, WARNING
 from typing import Any, cast
@@ -25,28 +25,33 @@ async def run(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope
         task._result = await _call(task, threads)
     except BaseException as exc:
         failure = without_cancellations(exc)
-        state = TaskState.CANCELLED if failure is None else TaskState.FAILED
-        task._enter(state, failure)
+        if failure is None:
+            task.state = TaskState.CANCELLED
+        else:
+            task._fail(failure)
         _contain(exc, failure, f"task {task.name!r}", task, scope)
     else:
-        task._enter(TaskState.SUCCEEDED)
+        task.state = TaskState.SUCCEEDED
     if task.config.on_error is not None and isinstance(task.exception, Exception):
         await _handle_error(task, task.config.on_error, threads, scope)
 
 
-async def _call(task: Task[..., Any], threads: CapacityLimiter) -> Any:
+def _call(task: Task[..., Any], threads: CapacityLimiter) -> Awaitable[Any]:
     """Call the function, as its options say: `retry(limiter(thread slot(timeout(call))))`.
 
     No token is held while a retry backs off, and waiting does not use up the timeout.
     """
-    config = task.config
+    retry, limiter = task.config.retry, task.config.limiter
+    if retry is None and limiter is None:  # most: no coroutine stands around their function's
+        task.attempts += 1
+        return call(task.func, task.args, task.kwargs, threads, task.config.timeout)
 
     async def attempt() -> Any:
-        async with nullcontext() if config.limiter is None else config.limiter:
+        async with nullcontext() if limiter is None else limiter:
             task.attempts += 1
-            return await call(task.func, task.args, task.kwargs, threads, config.timeout)
+            return await call(task.func, task.args, task.kwargs, threads, task.config.timeout)
 
-    return await (attempt() if config.retry is None else config.retry(attempt))
+    return attempt() if retry is None else retry(attempt)
 
 
 async def _handle_error(

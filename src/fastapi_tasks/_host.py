@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from threading import get_ident
-from typing import Any
+from typing import Any, TypeVar
 
 from anyio import (
     CancelScope,
@@ -25,6 +25,8 @@ from anyio import (
 from anyio.abc import TaskGroup
 
 from ._mailbox import Mailbox
+
+T = TypeVar("T")
 
 
 class Host:
@@ -76,21 +78,22 @@ class Host:
 
     def spawn(
         self,
-        run: Callable[[CancelScope], Coroutine[Any, Any, None]],
+        run: Callable[[T, CancelScope], Coroutine[Any, Any, None]],
+        item: T,
         *,
         shielded: bool,
         name: str,
         context: Context | None,
     ) -> TaskHandle[None] | None:
-        """Spawn a task, which gets the scope that the drain cancels it by.
+        """Spawn a task for an item, which gets the scope that the drain cancels it by.
 
         Return `None` where that cannot be done: in another thread, and in a bare callback of
         asyncio's event loop, which is no task.
         """
-        if not self.is_here:
+        if get_ident() != self._thread:
             return None
         group = self._shielded if shielded else self._unshielded
-        coro = run(self._ending if shielded else self._cutting_off)
+        coro = run(item, self._ending if shielded else self._cutting_off)
         try:
             return group.create_task(coro, name=name, context=context)
         except NoEventLoopError:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from logging import ERROR
-from typing import Any, Literal
+from typing import Any
 
 from ._log import log
 from ._task import Task
@@ -30,29 +30,27 @@ class Instrument:
         """
 
 
-class Instruments:
-    """The instruments of a runner, less those that failed."""
+class GuardedInstrument(Instrument):
+    """An instrument that can harm nobody: one that raises is logged, and switched off."""
 
-    def __init__(self, instruments: Iterable[Instrument]) -> None:
-        self._instruments = tuple(instruments)  # replaced, never changed: any thread may iterate
+    def __init__(self, instrument: Instrument) -> None:
+        self._instrument = instrument
 
-    def add(self, instrument: Instrument) -> None:
-        self._instruments = (*self._instruments, instrument)
+    def task_scheduled(self, task: Task[..., Any]) -> None:
+        self._tell(self._instrument.task_scheduled, task)
 
-    def remove(self, instrument: Instrument) -> None:
-        self._instruments = tuple(each for each in self._instruments if each is not instrument)
+    def task_started(self, task: Task[..., Any]) -> None:
+        self._tell(self._instrument.task_started, task)
 
-    def tell(
-        self,
-        what: Literal["task_scheduled", "task_started", "task_finished"],
-        task: Task[..., Any],
-    ) -> None:
-        for instrument in self._instruments:
-            try:
-                getattr(instrument, what)(task)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as exc:
-                self.remove(instrument)
-                name = type(instrument).__qualname__
-                log(ERROR, "the instrument %s failed and is switched off", name, error=exc)
+    def task_finished(self, task: Task[..., Any]) -> None:
+        self._tell(self._instrument.task_finished, task)
+
+    def _tell(self, method: Callable[[Task[..., Any]], None], task: Task[..., Any]) -> None:
+        try:
+            method(task)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            name = type(self._instrument).__qualname__
+            self._instrument = Instrument()
+            log(ERROR, "the instrument %s failed and is switched off", name, error=exc)

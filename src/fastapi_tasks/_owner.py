@@ -31,8 +31,8 @@ class Runner(Protocol):
 class Line(Protocol):
     """The tasks of one request: when they may start, and in which order."""
 
-    def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
-        """Take a task in; return whether it starts now. The runner's lock is held."""
+    def _add(self, task: Task[..., Any]) -> bool:
+        """Take a task in; return whether it starts now."""
         ...
 
     def _release(self) -> None:
@@ -43,8 +43,8 @@ class Line(Protocol):
         """Forget a task that waits for its timing point."""
         ...
 
-    async def _turn(self, task: Task[..., Any]) -> None:
-        """Return when each task before this one has started, or will not."""
+    def _take_turn(self, task: Task[..., Any]) -> bool:
+        """Take a task out, if each one before it has started, or will not; return whether so."""
         ...
 
     def _holds_up(self, task: Task[..., Any]) -> bool:

@@ -29,7 +29,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._call import without_cancellations
 from ._log import log, names
-from ._runner import TaskRunner
+from ._runner import Phase, TaskRunner
 from ._scheduler import DerivedScheduler, TaskScheduler
 from ._task import Task, TaskState, Timing
 
@@ -89,23 +89,29 @@ class RequestTasks(TaskScheduler):
         return DerivedScheduler(self, "after_response", self._config)
 
     def _submit(self, task: Task[..., Any]) -> None:
-        self.runner._submit_to(self, task)
+        task._line = self
+        self.runner._submit(task)
 
     # What follows is called by the exchange and by the runner.
 
-    def _add(self, task: Task[..., Any], *, draining: bool) -> bool:
-        if task.config.hold_response and task.timing != "after_response" and not self._responded:
+    def _add(self, task: Task[..., Any]) -> bool:
+        with self.runner._lock:
+            if task.config.hold_response and not self._responded:
+                self._hold_response_for(task)
+            waiting = self._waiting.get(task.timing)
+            if waiting is None or self.runner._phase is Phase.DRAINING:  # now, or passed (G7)
+                self._queue.append(task)
+                return True
+            if task.state is TaskState.PENDING:
+                task._context = copy_context()
+                waiting[task] = None
+            return False
+
+    def _hold_response_for(self, task: Task[..., Any]) -> None:
+        if task.timing != "after_response":
             if self._holding is None:
                 self._holding = WeakSet()
             self._holding.add(task)
-        waiting = self._waiting.get(task.timing)
-        if waiting is None or draining:  # now, or its point has passed (G7)
-            self._queue.append(task)
-            return True
-        if task.state is TaskState.PENDING:
-            task._context = copy_context()
-            waiting[task] = None
-        return False
 
     def _remove(self, task: Task[..., Any]) -> None:
         self._waiting.get(task.timing, {}).pop(task, None)
@@ -163,11 +169,14 @@ class RequestTasks(TaskScheduler):
             )
         self._reach("after_route")
 
-    async def _turn(self, task: Task[..., Any]) -> None:
-        while task.state is TaskState.PENDING and self._next() is not task:
-            await cancel_shielded_checkpoint()
-        if task.state is TaskState.PENDING:
-            self._queue.popleft()
+    def _take_turn(self, task: Task[..., Any]) -> bool:
+        queue = self._queue
+        while queue[0] is not task:
+            if queue[0].state is TaskState.PENDING:
+                return False
+            queue.popleft()  # it was cancelled, and has no turn
+        queue.popleft()
+        return True
 
     def _holds_up(self, task: Task[..., Any]) -> bool:
         return (
@@ -178,14 +187,15 @@ class RequestTasks(TaskScheduler):
         """Start what comes before the response, and wait for what holds it."""
         self._reach("after_route")  # which the route's end has done, if the route made the response
         await self._all_started()
-        while (task := self._next_holding()) is not None:
-            await task.finished.wait()
+        while holding := self._unfinished_holding():
+            for task in holding:
+                await task.finished.wait()
             await self._all_started()
         self._responded = True
 
-    def _next_holding(self) -> Task[..., Any] | None:
+    def _unfinished_holding(self) -> list[Task[..., Any]]:
         with self.runner._lock:  # threads may add to it
-            return next((task for task in self._holding or () if not task._is_finished), None)
+            return [task for task in self._holding or () if not task._is_finished]
 
     async def _all_started(self) -> None:
         """Wait until what was handed over has started; not what that hands over, without end."""
@@ -197,9 +207,3 @@ class RequestTasks(TaskScheduler):
         """The response had started before the first use of tasks."""
         self._reach("after_route")
         self._responded = True
-
-    def _next(self) -> Task[..., Any] | None:
-        """The task whose turn to start it is; those that were cancelled have none."""
-        while self._queue and self._queue[0].state is not TaskState.PENDING:
-            self._queue.popleft()
-        return self._queue[0] if self._queue else None

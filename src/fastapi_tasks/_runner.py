@@ -32,13 +32,13 @@ from threading import RLock
 from typing import Any
 
 from anyio import CancelScope, CapacityLimiter, Event
+from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._call import run
 from ._config import TaskConfig
 from ._host import Host
-from ._instrument import Instrument, Instruments
+from ._instrument import GuardedInstrument, Instrument
 from ._log import log
-from ._owner import Line
 from ._scheduler import TaskScheduler
 from ._statistics import TaskStatistics
 from ._task import Task, TaskState, running_task
@@ -83,7 +83,8 @@ class TaskRunner(TaskScheduler):
         super().__init__("now", config)
         self._max_tasks = math.inf if max_tasks is None else max_tasks
         self._max_threads = max_threads
-        self._instruments = Instruments(instruments)
+        # Replaced, never changed: any thread may iterate.
+        self._instruments = tuple(map(GuardedInstrument, instruments))
         self._lock = RLock()  # a signal handler may schedule too, wherever it interrupts us
         self._phase = Phase.NEW
         self._tasks: dict[Task[..., Any], None] = {}  # a set that keeps its order
@@ -142,79 +143,66 @@ class TaskRunner(TaskScheduler):
         return self._host.threads
 
     def _submit(self, task: Task[..., Any]) -> None:
-        self._submit_to(None, task)
-
-    def _submit_to(self, line: Line | None, task: Task[..., Any]) -> None:
         task._runner = self
-        task._line = line
         with self._lock:
             runs = self._admit(task)
         try:
-            self._instruments.tell("task_scheduled", task)
-            if runs:
-                self._place(task)
-            else:
+            for instrument in self._instruments:
+                instrument.task_scheduled(task)
+            if not runs:
                 log(WARNING, "task %r does not run: %s", task.name, _NOT_SHIELDED)
                 self._host.call(partial(self._forget, task))
+            elif task._line is None or task._line._add(task):
+                self._start(task)
         except BaseException:  # a RecursionError, say: no task is left that nobody starts
             self._host.call(partial(self._discard, task))
             raise
 
-    def _place(self, task: Task[..., Any]) -> None:
-        """Start a task, or leave that to its line."""
-        with self._lock:
-            draining = self._phase is Phase.DRAINING
-            starts_now = task._line is None or task._line._add(task, draining=draining)
-        if starts_now:
-            self._start(task)
-
     def _admit(self, task: Task[..., Any]) -> bool:
         """Take a task into the registry, or raise; return whether it runs."""
-        match self._phase:
-            case Phase.NEW:
-                raise FastAPITasksUninitializedAppError(
-                    "the app's lifespan has not been run, so no task can be scheduled: serve the "
-                    "app with a server that runs lifespans (uvicorn: without --lifespan off); "
-                    "tests and outer apps run it by ASGI messages, not by lifespan_context()"
-                )
-            case Phase.CLOSED:
-                self._refused += 1
-                raise TasksClosedError(
-                    "the app has shut down and accepts no more tasks: schedule before the code "
-                    "behind the lifespan's yield, or call the function instead"
-                )
-            case _ if len(self._tasks) >= self._max_tasks:
-                self._refused += 1
-                raise TooManyTasksError(
-                    f"{self._max_tasks} tasks are unfinished, which is max_tasks: "
-                    "schedule less, or answer 503 (Service Unavailable)"
-                )
-            case _:
-                self._tasks[task] = None
-        if self._phase is Phase.DRAINING and not task.config.shielded:
-            task._enter(TaskState.CANCELLED)
-        return task.state is TaskState.PENDING
+        is_open = self._phase is Phase.OPEN
+        if not is_open:
+            self._check_phase()
+        if len(self._tasks) >= self._max_tasks:
+            self._refused += 1
+            raise TooManyTasksError(
+                f"{self._max_tasks} tasks are unfinished, which is max_tasks: "
+                "schedule less, or answer 503 (Service Unavailable)"
+            )
+        self._tasks[task] = None
+        if is_open or task.config.shielded:
+            return True
+        task._enter(TaskState.CANCELLED)
+        return False
+
+    def _check_phase(self) -> None:
+        if self._phase is Phase.NEW:
+            raise FastAPITasksUninitializedAppError(
+                "the app's lifespan has not been run, so no task can be scheduled: serve the "
+                "app with a server that runs lifespans (uvicorn: without --lifespan off); "
+                "tests and outer apps run it by ASGI messages, not by lifespan_context()"
+            )
+        if self._phase is Phase.CLOSED:
+            self._refused += 1
+            raise TasksClosedError(
+                "the app has shut down and accepts no more tasks: schedule before the code "
+                "behind the lifespan's yield, or call the function instead"
+            )
 
     def _start(self, task: Task[..., Any]) -> None:
-        if not self._spawn(task):
-            context = task._context  # an empty one is falsy
-            task._context = copy_context() if context is None else context
-            self._host.post(partial(self._spawn, task))
-
-    def _spawn(self, task: Task[..., Any]) -> bool:
-        """Have the task run on the event loop; return whether that was possible from here."""
+        """Have a task run on the event loop: spawn it, or leave that to the loop's thread."""
         if task.state is not TaskState.PENDING:  # cancelled on its way here
-            return True
+            return
+        context = task._context
+        shielded = task.config.shield is True
         task._handle = self._host.spawn(
-            partial(self._run, task),
-            shielded=task.config.shielded,
-            name=task.name,
-            context=task._context,
+            self._run, task, shielded=shielded, name=task.name, context=context
         )
-        if task._handle is None:
-            return False
-        task._context = None
-        return True
+        if task._handle is not None:
+            task._context = None
+        else:
+            task._context = copy_context() if context is None else context  # an empty one is falsy
+            self._host.post(partial(self._start, task))
 
     def _cancel(self, task: Task[..., Any]) -> None:
         self._host.call(partial(self._cancel_here, task))
@@ -229,12 +217,14 @@ class TaskRunner(TaskScheduler):
 
     async def _run(self, task: Task[..., Any], scope: CancelScope) -> None:
         try:
-            if task._line is not None:
-                await task._line._turn(task)
+            if (line := task._line) is not None:
+                while task.state is TaskState.PENDING and not line._take_turn(task):
+                    await cancel_shielded_checkpoint()
             if task.state is TaskState.PENDING:
                 task._enter(TaskState.RUNNING)
-                self._instruments.tell("task_started", task)
-                await run(task, self._threads, scope)
+                for instrument in self._instruments:
+                    instrument.task_started(task)
+                await run(task, self._host.threads, scope)
         finally:
             if task.state is TaskState.PENDING:  # hit in its turn, by asyncio's `Task.cancel()`
                 log(WARNING, "task %r was cancelled, but not by this library", task.name)
@@ -257,7 +247,8 @@ class TaskRunner(TaskScheduler):
             del self._tasks[task]
             self._finished[task.state] += 1
         task._finish()
-        self._instruments.tell("task_finished", task)
+        for instrument in self._instruments:
+            instrument.task_finished(task)
         if not self._tasks:
             self._idle.set()
 

@@ -45,6 +45,8 @@ class TaskState(Enum):
     CANCELLED = "cancelled"
     """It was cancelled, or dropped before it started."""
 
+    __hash__ = object.__hash__  # there is one of each; `Enum` hashes its name, which takes longer
+
 
 class Task(Generic[P, T]):
     """One call of one function, handed over with `schedule()`, which returns it.
@@ -215,21 +217,26 @@ class Task(Generic[P, T]):
         """Whether `cancel()` was called while it ran."""
         return self._handle is not None and self._handle.status is TaskHandle.Status.CANCELLING
 
-    def _enter(self, state: TaskState, exception: BaseException | None = None) -> None:
+    def _enter(self, state: TaskState) -> None:
+        """Leave `PENDING`."""
         with _lock:
-            if exception is not None:
-                self._traceback = exception.__traceback__
-            self.exception = exception
             self.state = state
             event = self._started
-        _set(event)
+        if event is not None:
+            _set(event)
+
+    def _fail(self, exception: BaseException) -> None:
+        self._traceback = exception.__traceback__
+        self.exception = exception
+        self.state = TaskState.FAILED
 
     def _finish(self) -> None:
         with _lock:
             self._is_finished = True
             event = self._finished
         self._context = None  # of a task that never started
-        _set(event)
+        if event is not None:
+            _set(event)
 
 
 def _new_event(*, is_set: bool) -> Event:
@@ -239,8 +246,7 @@ def _new_event(*, is_set: bool) -> Event:
     return event
 
 
-def _set(event: Event | None) -> None:
+def _set(event: Event) -> None:
     # Whoever waits for it in another event loop, which is wrong, must not harm the task's.
-    if event is not None:
-        with suppress(Exception):
-            event.set()
+    with suppress(Exception):
+        event.set()

@@ -23,7 +23,7 @@ from fastapi import FastAPI
 
 from ._fastapi import runner_of
 from ._function import function_name
-from ._instrument import Instrument
+from ._instrument import GuardedInstrument, Instrument
 from ._lifespan import Message, Receive, Send
 from ._task import Task
 
@@ -91,13 +91,14 @@ class ScheduledTasks(Instrument):
 @contextmanager
 def record_tasks(app: FastAPI) -> Generator[ScheduledTasks]:
     """Record the tasks that the app schedules, however it is run meanwhile."""
-    instruments = runner_of(app)._instruments
+    runner = runner_of(app)
     tasks = ScheduledTasks()
-    instruments.add(tasks)
+    guarded = GuardedInstrument(tasks)
+    runner._instruments += (guarded,)
     try:
         yield tasks
     finally:
-        instruments.remove(tasks)
+        runner._instruments = tuple(each for each in runner._instruments if each is not guarded)
 
 
 @pytest.fixture
