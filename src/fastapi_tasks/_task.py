@@ -45,8 +45,6 @@ class TaskState(Enum):
     CANCELLED = "cancelled"
     """It was cancelled, or dropped before it started."""
 
-    __hash__ = object.__hash__  # there is one of each; `Enum` hashes its name, which takes longer
-
 
 class Task(Generic[P, T]):
     """One call of one function, handed over with `schedule()`, which returns it.
