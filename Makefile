@@ -7,7 +7,7 @@ SEED ?= 1
 CHART ?= .venv/soak.png
 BIN := .venv/bin
 
-.PHONY: demo test lint check fuzz mutations faults floors soak clean
+.PHONY: demo test lint check fuzz mutations faults floors soak bench bench-scaling clean
 
 demo: .venv/installed
 	$(BIN)/python -m examples.demo
@@ -43,6 +43,12 @@ floors:  # the suite with the oldest versions that pyproject.toml allows
 soak: .venv/bench-installed  # two servers under a mixed load for so many MINUTES: what grows?
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --chart $(CHART)
 
+bench: .venv/bench-installed .venv/older/installed  # the budgets, on both backends; rewrites benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks
+
+bench-scaling: .venv/bench-installed  # what a task costs, by how many there are
+	$(BIN)/python -m benchmarks.scaling --chart docs/design/scaling.png
+
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
@@ -50,6 +56,11 @@ soak: .venv/bench-installed  # two servers under a mixed load for so many MINUTE
 
 .venv/bench-installed: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+.venv/older/installed: .venv/installed  # the older public project of the same name, to measure it as well
+	$(PYTHON) -m venv .venv/older
+	.venv/older/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt 'fastapi-tasks<1' 'anyio[trio]'
 	touch $@
 
 clean:

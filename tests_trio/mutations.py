@@ -76,6 +76,7 @@ def first_failure(copy: Path, arguments: Iterable[str]) -> str | None:
 def stages(copy: Path, guarantee: str) -> Iterator[list[str]]:
     """The files with tests: those that start no servers, the nearest first, then the others."""
     files = [file for file in copy.glob("tests_*/test_*.py") if file.name != "test_mutations.py"]
+    files.sort(reverse=True)  # tests_trio first
     files.sort(key=lambda file: (guarantee not in NEAREST.get(file.name, ()), file.name))
     for starts_servers in (False, True):
         yield [str(file) for file in files if (file.name in SERVERS) is starts_servers]
