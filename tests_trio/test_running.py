@@ -206,7 +206,14 @@ async def test_odd_names():
 
         def __call__(self): ...
 
+    class Proxy:
+        def __getattr__(self, name):
+            raise RuntimeError("there is nothing behind it")
+
+        def __call__(self): ...
+
     assert Task(Odd(), (), {}).name == "test_odd_names.<locals>.Odd"
+    assert Task(Proxy(), (), {}).name == "test_odd_names.<locals>.Proxy"
 
 
 @pytest.mark.real_time

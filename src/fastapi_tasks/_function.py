@@ -18,7 +18,10 @@ def function_name(func: Callable[..., Any]) -> str:
     """The qualified name: of a partial the wrapped function's, of an object its class's."""
     while isinstance(func, partial):
         func = func.func
-    name = getattr(func, "__qualname__", None)
+    try:
+        name = getattr(func, "__qualname__", None)
+    except Exception:  # a proxy of something that is not there, say
+        name = None
     return name if isinstance(name, str) else type(func).__qualname__
 
 
