@@ -413,3 +413,18 @@ async def test_tasks_without_a_response_to_hold():
         await settle()
         gc.collect()
         assert len(tasks._holding) <= 1
+
+
+@pytest.mark.real_time
+async def test_a_coroutine_from_a_thread_has_the_rest_of_the_timeout():
+    """The timeout is of the whole attempt: of the thread and of what its function returns."""
+    app = make_app()
+
+    def work():
+        from_thread.run(anyio.sleep, 0.2)
+        return anyio.sleep(0.2)
+
+    async with serving(app):
+        task = app.state.runner.task(timeout=0.3).schedule(work)
+        await task.finished.wait()
+        assert isinstance(task.exception, TimeoutError)
