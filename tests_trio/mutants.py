@@ -209,8 +209,8 @@ G12 _log.py a logging handler that raises ends the runner
 + suppress()
 
 G12 _call.py a KeyboardInterrupt does not pass with another error beside it
-- any(map(is_interrupt
-+ all(map(is_interrupt
+- any(isinstance(part, KeyboardInterrupt)
++ all(isinstance(part, KeyboardInterrupt)
 
 G13 _call.py the log line has no traceback
 - error=failure)

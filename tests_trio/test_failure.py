@@ -284,3 +284,17 @@ async def test_app_wide_handler():
         app.state.runner.task(name="bad").schedule(raises, ValueError())
         await app.state.runner.join()
     assert app_handled == ["bad"]
+
+
+async def test_groups_in_groups_without_end():
+    """G12: however deep they are, they end one task, as a failure."""
+    error: Exception = ValueError()
+    for _ in range(3000):
+        error = ExceptionGroup("g", [error])
+    app, journal = make_app(), Journal()
+    async with serving(app):
+        task = app.state.runner.schedule(raises, error)
+        await task.finished.wait()
+        assert (task.state, task.exception) == (TaskState.FAILED, error)
+        app.state.runner.schedule(journal.task("other"))
+    assert journal == ["other"]

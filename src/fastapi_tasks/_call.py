@@ -85,9 +85,11 @@ def without_cancellations(exc: BaseException) -> BaseException | None:
 
 def is_interrupt(exc: BaseException) -> bool:
     """Whether it is a `KeyboardInterrupt`, or has one in it."""
-    if isinstance(exc, BaseExceptionGroup):
-        return any(map(is_interrupt, cast("BaseExceptionGroup[BaseException]", exc).exceptions))
-    return isinstance(exc, KeyboardInterrupt)
+    parts: list[BaseException] = [exc]
+    for part in parts:  # which grows, and recurses no deeper for groups in groups
+        if isinstance(part, BaseExceptionGroup):
+            parts += cast("BaseExceptionGroup[BaseException]", part).exceptions
+    return any(isinstance(part, KeyboardInterrupt) for part in parts)
 
 
 def _contain(
