@@ -43,8 +43,9 @@ G3 _exchange.py the response does not wait until its tasks have started
 + tasks._reach("after_route")
 
 G3 _exchange.py after the response is before its last message is sent
--             await send(message)
-+             self.end() if self._is_last(message) else None; await send(message)
+-         await send(message)
+-         self.end()
++         self.end(); await send(message)
 
 G3 _exchange.py after the response is after the first part of its body
 - message.get("more_body", False)
@@ -79,8 +80,8 @@ G5 _request.py every task holds the response
 + if not self._responded
 
 G5 _runner.py the response waits until there is a thread for each of its tasks
-- task._enter(TaskState.RUNNING)
-+ await self._threads.acquire(); self._threads.release(); task._enter(TaskState.RUNNING)
+- task._enter(RUNNING)
++ await self._threads.acquire(); self._threads.release(); task._enter(RUNNING)
 
 G6 _fastapi.py a failed route drops nothing
 - tasks._route_failed(error)
@@ -188,11 +189,9 @@ G11 _runner.py cancel() runs in the thread that calls it
 - self._host.call(partial(self._cancel_here, task))
 + self._cancel_here(task)
 
-G12 _call.py SystemExit in a task gets out
+G12 _runner.py SystemExit in a task gets out
 - except BaseException as exc:
--         failure
 + except Exception as exc:
-+         failure
 
 G12 _call.py SystemExit in an error handler gets out
 - except BaseException as exc:
@@ -216,9 +215,9 @@ G13 _call.py the log line has no traceback
 - error=failure)
 + error=None)
 
-G13 _call.py a failure with an error handler is logged twice
-- await _handle_error(task, task.config.on_error, threads, scope)
-+ await _handle_error(task, task.config.on_error, threads, scope); log(ERROR, "again")
+G13 _runner.py a failure with an error handler is logged twice
+- await handle_error(task, threads, scope)
++ await handle_error(task, threads, scope); log(40, "again")
 
 G13 _task.py the repr shows the arguments
 - {self.state.value}>
@@ -237,8 +236,8 @@ G14 _call.py each cancellation is worth a warning
 + else:
 
 G14 _call.py a cancelled task has failed
-- task.state = TaskState.CANCELLED
-+ task.state = TaskState.FAILED
+- task.state = CANCELLED
++ task.state = task.state.FAILED
 
 G15 _lifespan.py the drain comes after the app's own shutdown code
 - if message["type"] == "lifespan.shutdown":
@@ -261,11 +260,11 @@ G16 _lifespan.py no grace period
 + current_time()
 
 G16 _lifespan.py unshielded tasks are accepted after the grace period
-- runner._enter(Phase.DRAINING)
+- runner._enter(DRAINING)
 + pass
 
 G16 _lifespan.py what has not started is not cancelled
-- if task.state is TaskState.PENDING:
+- if task.state is PENDING:
 + if False:
 
 G16 _lifespan.py shielded tasks wait for a timing point that does not come

@@ -22,6 +22,7 @@ from fastapi_tasks import (
     TaskState,
     add_tasks,
 )
+from fastapi_tasks._lifespan import Lifespan
 from fastapi_tasks._runner import Phase
 from tests_trio.support import Journal, Server, make_app, raises, serving, settle
 
@@ -245,7 +246,7 @@ async def test_cancelled_while_waiting_for_its_turn():
         task = tasks.schedule(journal.task("task"))
         await settle_rounds()
         assert (task.state, task.finished.is_set()) == (TaskState.PENDING, False)
-        app.middleware_stack.app.args[2]._cut_off()
+        Lifespan(tasks.runner, grace_period=0, shield_timeout=None)._cut_off()
         assert task.finished.is_set()
         await settle_rounds()
         blocker._enter(TaskState.CANCELLED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import nullcontext
 from logging import ERROR, WARNING
 from typing import Any, cast
@@ -11,55 +11,51 @@ from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class
 
 from ._function import call
 from ._log import log
-from ._task import Task, TaskState, running_task
+from ._task import CANCELLED, Task
 
 
-async def run(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope) -> None:
-    """Run a task and its error handler to their end; raise nothing but `KeyboardInterrupt`.
-
-    `scope` is the one that the runner cancels the task by: a cancellation from elsewhere is worth
-    a warning.
-    """
-    running_task.set(task)
-    try:
-        task._result = await _call(task, threads)
-    except BaseException as exc:
-        failure = without_cancellations(exc)
-        if failure is None:
-            task.state = TaskState.CANCELLED
-        else:
-            task._fail(failure)
-        _contain(exc, failure, f"task {task.name!r}", task, scope)
-    else:
-        task.state = TaskState.SUCCEEDED
-    if task.config.on_error is not None and isinstance(task.exception, Exception):
-        await _handle_error(task, task.config.on_error, threads, scope)
-
-
-def _call(task: Task[..., Any], threads: CapacityLimiter) -> Awaitable[Any]:
+def call_task(task: Task[..., Any], threads: CapacityLimiter) -> Awaitable[Any]:
     """Call the function, as its options say: `retry(limiter(thread slot(timeout(call))))`.
 
     No token is held while a retry backs off, and waiting does not use up the timeout.
     """
-    retry, limiter = task.config.retry, task.config.limiter
-    if retry is None and limiter is None:  # most: no coroutine stands around their function's
+    config = task.config
+    if config.retry is None and config.limiter is None:  # most: no coroutine of ours is around it
         task.attempts += 1
-        return call(task.func, task.args, task.kwargs, threads, task.config.timeout)
+        return call(task.func, task.args, task.kwargs, threads, config.timeout)
+    return _call_with_options(task, threads)
+
+
+def _call_with_options(task: Task[..., Any], threads: CapacityLimiter) -> Awaitable[Any]:
+    config = task.config
 
     async def attempt() -> Any:
-        async with nullcontext() if limiter is None else limiter:
+        async with nullcontext() if config.limiter is None else config.limiter:
             task.attempts += 1
-            return await call(task.func, task.args, task.kwargs, threads, task.config.timeout)
+            return await call(task.func, task.args, task.kwargs, threads, config.timeout)
 
-    return attempt() if retry is None else retry(attempt)
+    return attempt() if config.retry is None else config.retry(attempt)
 
 
-async def _handle_error(
-    task: Task[..., Any],
-    handler: Callable[..., Any],
-    threads: CapacityLimiter,
-    scope: CancelScope,
-) -> None:
+def judge(task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
+    """Note what a task's call has raised; raise it only if it is a `KeyboardInterrupt`.
+
+    `scope` is the one that the runner cancels the task by: a cancellation from elsewhere is worth
+    a warning.
+    """
+    failure = without_cancellations(exc)
+    if failure is None:
+        task.state = CANCELLED
+    else:
+        task._fail(failure)
+    _contain(exc, failure, f"task {task.name!r}", task, scope)
+
+
+async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope) -> None:
+    """Run the error handler of a task that has failed, if it has one for that."""
+    handler = task.config.on_error
+    if handler is None or not isinstance(task.exception, Exception):
+        return
     try:
         await call(handler, (task, task.exception), {}, threads)
     except BaseException as exc:

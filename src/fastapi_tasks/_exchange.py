@@ -7,9 +7,13 @@ and when it has ended. The route's end is the one thing it cannot see.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from ._lifespan import Message, Send
 from ._request import RequestTasks
 from ._runner import TaskRunner
+
+_NO_TASKS: dict[TaskRunner, RequestTasks] = {}
 
 
 class Exchange:
@@ -22,7 +26,7 @@ class Exchange:
 
     def __init__(self, runner: TaskRunner) -> None:
         self.runner = runner  # of the innermost app on the request's way whose runner is running
-        self._tasks: dict[TaskRunner, RequestTasks] = {}
+        self._tasks = _NO_TASKS  # replaced, never changed
         self._responding = False  # the response has started
         self._ended = False  # its last message has been sent
         self._trailers = False  # the last message will be trailers
@@ -31,7 +35,8 @@ class Exchange:
         """The request's tasks, which exist from the first call on."""
         tasks = self._tasks.get(self.runner)
         if tasks is None:
-            tasks = self._tasks[self.runner] = RequestTasks(self.runner)
+            tasks = RequestTasks(self.runner)
+            self._tasks = {**self._tasks, self.runner: tasks}
             if self._responding:
                 tasks._respond()
             if self._ended:
@@ -42,24 +47,36 @@ class Exchange:
         """A `send` that passes the app's messages on to the server, timing points around them.
 
         The exchange does not keep it: it stands in the ASGI scope, which the server's `send` knows.
+        Most messages have nothing to wait for, and get no coroutine around the server's.
         """
 
-        async def send_and_watch(message: Message) -> None:
+        def send_and_watch(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 self._responding = True
                 self._trailers = message.get("trailers", False)
-                for tasks in tuple(self._tasks.values()):
-                    await tasks._response_starts()
-            await send(message)
-            if self._is_last(message):
-                self.end()
+                if self._tasks:
+                    return self._send_first(send, message)
+            elif self._is_last(message):
+                if self._tasks:
+                    return self._send_last(send, message)
+                self._ended = True
+            return send(message)
 
         return send_and_watch
+
+    async def _send_first(self, send: Send, message: Message) -> None:
+        for tasks in self._tasks.values():
+            await tasks._response_starts()
+        await send(message)
+
+    async def _send_last(self, send: Send, message: Message) -> None:
+        await send(message)
+        self.end()
 
     def _is_last(self, message: Message) -> bool:
         match message["type"]:
             case "http.response.body":
-                return not (self._trailers or message.get("more_body", False))
+                return not (message.get("more_body", False) or self._trailers)
             case "http.response.pathsend":
                 return not self._trailers
             case "http.response.trailers":
@@ -69,6 +86,7 @@ class Exchange:
 
     def end(self) -> None:
         """The last message was sent, or there will be none."""
-        self._ended = True
-        for tasks in self._tasks.values():
-            tasks._release()
+        if not self._ended:
+            self._ended = True
+            for tasks in self._tasks.values():
+                tasks._release()

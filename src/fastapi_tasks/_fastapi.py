@@ -13,7 +13,7 @@ Tested with FastAPI 0.134 to 0.165.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any, cast
@@ -135,32 +135,30 @@ class _Outermost(ServerErrorMiddleware):
     """
 
     def __init__(self, stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> None:
-        super().__init__(partial(_serve, stack, runner, lifespan))
+        super().__init__(_wrap(stack, runner, lifespan))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        return self.app(scope, receive, send)  # without a coroutine around it
 
 
-async def _serve(
-    stack: ASGIApp,
-    runner: TaskRunner,
-    lifespan: Lifespan,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-) -> None:
-    if scope["type"] == "lifespan":
-        await lifespan.run(partial(stack, scope), receive, send)
-    elif _EXCHANGE in scope:  # mounted inside an app with tasks: that one watches the response
-        if runner.running:
-            scope[_EXCHANGE].runner = runner
-        await stack(scope, receive, send)
-    else:
-        exchange = scope[_EXCHANGE] = Exchange(runner)
-        try:
-            await stack(scope, receive, exchange.watch(send) if scope["type"] == "http" else send)
-        finally:
-            exchange.end()
+def _wrap(stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan.run(partial(stack, scope), receive, send)
+        elif _EXCHANGE in scope:  # mounted inside an app with tasks: that one watches the response
+            if runner.running:
+                scope[_EXCHANGE].runner = runner
+            await stack(scope, receive, send)
+        else:
+            exchange = scope[_EXCHANGE] = Exchange(runner)
+            if scope["type"] == "http":
+                send = exchange.watch(send)
+            try:
+                await stack(scope, receive, send)
+            finally:
+                exchange.end()
+
+    return serve
 
 
 async def get_tasks(connection: HTTPConnection) -> RequestTasks:

@@ -11,6 +11,7 @@ from typing import Any
 
 from anyio import CapacityLimiter, current_time, fail_after, to_thread
 
+_COROUTINE = inspect.CO_COROUTINE
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
@@ -27,7 +28,7 @@ def function_name(func: Callable[..., Any]) -> str:
 
 def is_async(func: Callable[..., Any]) -> bool:
     """Whether calling it gives a coroutine: an async function, method or callable object."""
-    if type(func) is FunctionType and func.__code__.co_flags & inspect.CO_COROUTINE:
+    if type(func) is FunctionType and func.__code__.co_flags & _COROUTINE:
         return True  # most are; `inspect` takes longer to find out
     return _is(inspect.iscoroutinefunction, func)
 

@@ -18,8 +18,8 @@ from anyio import CancelScope, Event, create_task_group, current_time
 
 from ._host import Host
 from ._log import log, names
-from ._runner import Phase, TaskRunner
-from ._task import TaskState
+from ._runner import CLOSED, DRAINING, OPEN, TaskRunner
+from ._task import PENDING
 from .errors import FastAPITasksError
 
 REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
@@ -114,9 +114,9 @@ class Lifespan:
         """The runner's life: from the start of a lifespan to the end of the drain."""
         runner = self._runner
         try:
-            await runner._host.run(partial(runner._enter, Phase.OPEN))
+            await runner._host.run(partial(runner._enter, OPEN))
         finally:
-            runner._enter(Phase.CLOSED)
+            runner._enter(CLOSED)
             if left := runner.tasks:  # by a KeyboardInterrupt, or a forced end of the event loop
                 what = f"{len(left)} task(s) do not run: {names(left)}"
                 log(WARNING, "the runner was ended: %s", what)
@@ -140,7 +140,7 @@ class Lifespan:
             self._cut_off()
             deadline = current_time() + self._shield_timeout
             await self._wait_for_tasks(deadline)
-            runner._enter(Phase.CLOSED)
+            runner._enter(CLOSED)
             await self._wait_for_tasks(deadline)  # what was admitted a moment before
             self._give_up()
             await self._wait_for_tasks(math.inf)  # threads
@@ -150,14 +150,14 @@ class Lifespan:
         """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
         runner = self._runner
         with runner._lock:
-            runner._enter(Phase.DRAINING)
+            runner._enter(DRAINING)
             tasks = runner.tasks
         unshielded = [task for task in tasks if not task.config.shielded]
         if unshielded:
             log(WARNING, "shutdown cancels %d task(s): %s", len(unshielded), names(unshielded))
         runner._host.cancel_unshielded()  # first, so that none sees another one's end before
         for task in unshielded:
-            if task.state is TaskState.PENDING:
+            if task.state is PENDING:
                 runner._discard(task)
         for line in dict.fromkeys(task._line for task in tasks if task._line is not None):
             line._release()

@@ -29,9 +29,9 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._call import without_cancellations
 from ._log import log, names
-from ._runner import Phase, TaskRunner
+from ._runner import DRAINING, TaskRunner
 from ._scheduler import DerivedScheduler, TaskScheduler
-from ._task import Task, TaskState, Timing
+from ._task import PENDING, Task, Timing
 
 
 class RequestTasks(TaskScheduler):
@@ -99,10 +99,10 @@ class RequestTasks(TaskScheduler):
             if task.config.hold_response and not self._responded:
                 self._hold_response_for(task)
             waiting = self._waiting.get(task.timing)
-            if waiting is None or self.runner._phase is Phase.DRAINING:  # now, or passed (G7)
+            if waiting is None or self.runner._phase is DRAINING:  # now, or passed (G7)
                 self._queue.append(task)
                 return True
-            if task.state is TaskState.PENDING:
+            if task.state is PENDING:
                 task._context = copy_context()
                 waiting[task] = None
             return False
@@ -154,7 +154,7 @@ class RequestTasks(TaskScheduler):
                 task
                 for tasks in waiting
                 for task in tasks
-                if task.state is TaskState.PENDING
+                if task.state is PENDING
                 and not task.config.even_if_failed
                 and not (cut_off and task.config.shielded)
             ]
@@ -172,7 +172,7 @@ class RequestTasks(TaskScheduler):
     def _take_turn(self, task: Task[..., Any]) -> bool:
         queue = self._queue
         while queue[0] is not task:
-            if queue[0].state is TaskState.PENDING:
+            if queue[0].state is PENDING:
                 return False
             queue.popleft()  # it was cancelled, and has no turn
         queue.popleft()
@@ -200,7 +200,7 @@ class RequestTasks(TaskScheduler):
     async def _all_started(self) -> None:
         """Wait until what was handed over has started; not what that hands over, without end."""
         for task in tuple(self._queue):
-            while task.state is TaskState.PENDING:
+            while task.state is PENDING:
                 await cancel_shielded_checkpoint()
 
     def _respond(self) -> None:

@@ -22,7 +22,6 @@ the phases change the lifespan's (`_lifespan`).
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from contextvars import copy_context
 from enum import Enum, auto
@@ -34,14 +33,14 @@ from typing import Any
 from anyio import CancelScope, CapacityLimiter, Event
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from ._call import run
+from ._call import call_task, handle_error, judge
 from ._config import TaskConfig
 from ._host import Host
 from ._instrument import GuardedInstrument, Instrument
 from ._log import log
 from ._scheduler import TaskScheduler
 from ._statistics import TaskStatistics
-from ._task import Task, TaskState, running_task
+from ._task import CANCELLED, FAILED, PENDING, RUNNING, SUCCEEDED, Task, running_task
 from .errors import (
     FastAPITasksError,
     FastAPITasksUninitializedAppError,
@@ -57,6 +56,9 @@ class Phase(Enum):
     OPEN = auto()  # everything is admitted; the grace period is part of this
     DRAINING = auto()  # shielded tasks are admitted, and start at once
     CLOSED = auto()  # nothing is admitted
+
+
+NEW, OPEN, DRAINING, CLOSED = Phase  # quicker than to look them up on their class
 
 
 class TaskRunner(TaskScheduler):
@@ -86,10 +88,9 @@ class TaskRunner(TaskScheduler):
         # Replaced, never changed: any thread may iterate.
         self._instruments = tuple(map(GuardedInstrument, instruments))
         self._lock = RLock()  # a signal handler may schedule too, wherever it interrupts us
-        self._phase = Phase.NEW
+        self._phase = NEW
         self._tasks: dict[Task[..., Any], None] = {}  # a set that keeps its order
-        self._finished: Counter[TaskState] = Counter()
-        self._refused = 0
+        self._scheduled = self._failed = self._cancelled = self._refused = 0  # as in `statistics()`
         self._idle = Event()  # set when `_tasks` gets empty; replaced by who waits for that
         self.stopping = Event()
         self._host: Host  # of the latest lifespan
@@ -97,7 +98,7 @@ class TaskRunner(TaskScheduler):
     @property
     def running(self) -> bool:
         """Whether tasks are admitted: from the lifespan's start to the end of the drain."""
-        return self._phase in (Phase.OPEN, Phase.DRAINING)
+        return self._phase in (OPEN, DRAINING)
 
     @property
     def tasks(self) -> tuple[Task[..., Any], ...]:
@@ -108,14 +109,15 @@ class TaskRunner(TaskScheduler):
     def statistics(self) -> TaskStatistics:
         """Return the counts of this moment."""
         with self._lock:
-            waiting = sum(task.state is TaskState.PENDING for task in self._tasks)
+            unfinished = len(self._tasks)
+            waiting = sum(task.state is PENDING for task in self._tasks)
             return TaskStatistics(
-                scheduled=len(self._tasks) + self._finished.total(),
+                scheduled=self._scheduled,
                 waiting=waiting,
-                running=len(self._tasks) - waiting,
-                succeeded=self._finished[TaskState.SUCCEEDED],
-                failed=self._finished[TaskState.FAILED],
-                cancelled=self._finished[TaskState.CANCELLED],
+                running=unfinished - waiting,
+                succeeded=self._scheduled - unfinished - self._failed - self._cancelled,
+                failed=self._failed,
+                cancelled=self._cancelled,
                 refused=self._refused,
             )
 
@@ -160,7 +162,7 @@ class TaskRunner(TaskScheduler):
 
     def _admit(self, task: Task[..., Any]) -> bool:
         """Take a task into the registry, or raise; return whether it runs."""
-        is_open = self._phase is Phase.OPEN
+        is_open = self._phase is OPEN
         if not is_open:
             self._check_phase()
         if len(self._tasks) >= self._max_tasks:
@@ -170,19 +172,20 @@ class TaskRunner(TaskScheduler):
                 "schedule less, or answer 503 (Service Unavailable)"
             )
         self._tasks[task] = None
+        self._scheduled += 1
         if is_open or task.config.shielded:
             return True
-        task._enter(TaskState.CANCELLED)
+        task._enter(CANCELLED)
         return False
 
     def _check_phase(self) -> None:
-        if self._phase is Phase.NEW:
+        if self._phase is NEW:
             raise FastAPITasksUninitializedAppError(
                 "the app's lifespan has not been run, so no task can be scheduled: serve the "
                 "app with a server that runs lifespans (uvicorn: without --lifespan off); "
                 "tests and outer apps run it by ASGI messages, not by lifespan_context()"
             )
-        if self._phase is Phase.CLOSED:
+        if self._phase is CLOSED:
             self._refused += 1
             raise TasksClosedError(
                 "the app has shut down and accepts no more tasks: schedule before the code "
@@ -191,7 +194,7 @@ class TaskRunner(TaskScheduler):
 
     def _start(self, task: Task[..., Any]) -> None:
         """Have a task run on the event loop: spawn it, or leave that to the loop's thread."""
-        if task.state is not TaskState.PENDING:  # cancelled on its way here
+        if task.state is not PENDING:  # cancelled on its way here
             return
         context = task._context
         shielded = task.config.shield is True
@@ -208,7 +211,7 @@ class TaskRunner(TaskScheduler):
         self._host.call(partial(self._cancel_here, task))
 
     def _cancel_here(self, task: Task[..., Any]) -> None:
-        if task.state is TaskState.PENDING:
+        if task.state is PENDING:
             self._discard(task)
         elif task._handle is not None:
             task._handle.cancel()
@@ -216,24 +219,35 @@ class TaskRunner(TaskScheduler):
     # Running: on the event loop's thread.
 
     async def _run(self, task: Task[..., Any], scope: CancelScope) -> None:
+        """Run a task, from its turn to the end of its error handler."""
         try:
             if (line := task._line) is not None:
-                while task.state is TaskState.PENDING and not line._take_turn(task):
+                while task.state is PENDING and not line._take_turn(task):
                     await cancel_shielded_checkpoint()
-            if task.state is TaskState.PENDING:
-                task._enter(TaskState.RUNNING)
-                for instrument in self._instruments:
-                    instrument.task_started(task)
-                await run(task, self._host.threads, scope)
+            if task.state is not PENDING:  # cancelled meanwhile
+                return
+            task._enter(RUNNING)
+            for instrument in self._instruments:
+                instrument.task_started(task)
+            running_task.set(task)
+            threads = self._host.threads
+            try:
+                task._result = await call_task(task, threads)
+            except BaseException as exc:
+                judge(task, exc, scope)
+            else:
+                task.state = SUCCEEDED
+            if task.exception is not None:
+                await handle_error(task, threads, scope)
         finally:
-            if task.state is TaskState.PENDING:  # hit in its turn, by asyncio's `Task.cancel()`
+            if task.state is PENDING:  # hit in its turn, by asyncio's `Task.cancel()`
                 log(WARNING, "task %r was cancelled, but not by this library", task.name)
                 self._discard(task)
             self._forget(task)
 
     def _discard(self, task: Task[..., Any]) -> None:
         """Cancel a task that has not started."""
-        task._enter(TaskState.CANCELLED)
+        task._enter(CANCELLED)
         if task._line is not None:
             with self._lock:
                 task._line._remove(task)
@@ -245,7 +259,8 @@ class TaskRunner(TaskScheduler):
             if task not in self._tasks:
                 return
             del self._tasks[task]
-            self._finished[task.state] += 1
+            self._failed += task.state is FAILED
+            self._cancelled += task.state is CANCELLED
         task._finish()
         for instrument in self._instruments:
             instrument.task_finished(task)

@@ -110,4 +110,4 @@ class DerivedScheduler(TaskScheduler):
         return self._derived_from
 
     def _submit(self, task: Task[..., Any]) -> None:
-        self._root._submit(task)
+        self._derived_from._submit(task)
