@@ -61,6 +61,61 @@ async def test_a_natively_cancelled_task_is_contained(caplog):
     assert sorted(r.levelname for r in caplog.records) == ["ERROR", "WARNING", "WARNING"]
 
 
+async def cancel_my_last_step():
+    asyncio.current_task().cancel()
+
+
+async def wait_for_an_odd_future():
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+    loop.call_soon(future.set_exception, GeneratorExit())  # it is thrown past every coroutine
+    await future
+
+
+async def do_not_even_begin():
+    pass
+
+
+def cancel_natively(name):
+    for task in asyncio.all_tasks():
+        if task.get_name() == name:
+            task.cancel()
+
+
+@pytest.mark.parametrize("shield", [True, False])
+@pytest.mark.parametrize(
+    "culprit", [cancel_my_last_step, wait_for_an_odd_future, do_not_even_begin]
+)
+async def test_a_broken_event_loop_task(culprit, shield, caplog):
+    """G12: it takes the running tasks of its kind along; the other kind and new ones run."""
+    app, journal = make_app(grace_period=5), Journal()
+    async with serving(app):
+        same = app.state.runner.task(name="same", shield=shield)
+        running = same.schedule(journal.ends("same"))
+        app.state.runner.task(shield=not shield).schedule(journal.ends("other"))
+        await settle()
+        same.task(name="culprit").schedule(culprit)
+        if culprit is do_not_even_begin:
+            cancel_natively("culprit")
+        await running.finished.wait()
+        await settle()
+        same.schedule(journal.ends("later", sleep=2))
+    assert journal == [
+        "same starts",
+        "other starts",
+        "same cancelled",
+        "later starts",
+        "other ends",
+        "later ends",
+    ]
+    kind = "shielded" if shield else "unshielded"
+    assert [r.levelname for r in caplog.records if f"all {kind} tasks" in r.getMessage()] == [
+        "ERROR"
+    ]
+    statistics = app.state.runner.statistics()
+    assert (statistics.scheduled, statistics.running, statistics.waiting) == (4, 0, 0)
+
+
 async def test_schedule_in_a_bare_callback():
     """A callback of the event loop runs in no task; what it schedules runs all the same."""
     app, journal = make_app(), Journal()

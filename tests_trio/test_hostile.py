@@ -326,6 +326,90 @@ async def test_a_sync_handler_that_calls_its_task_again_from_its_thread():
         assert runner._threads.available_tokens == 2
 
 
+@pytest.mark.real_time
+async def test_all_threads_call_their_tasks_again():
+    """G9: each holds a thread while it waits for one more, which none of them would get."""
+    app = make_app(max_threads=2)
+    barrier = threading.Barrier(2)
+
+    def work():
+        barrier.wait(timeout=10)
+        raise ValueError
+
+    def again(task, error):
+        with contextlib.suppress(ValueError):
+            from_thread.run(task)
+
+    async with serving(app):
+        for _ in range(2):
+            app.state.runner.task(on_error=again).schedule(work)
+        await app.state.runner.join()
+        assert app.state.runner._threads.available_tokens == 2
+
+
+@pytest.mark.real_time
+async def test_a_task_from_a_thread_needs_a_thread_of_its_own():
+    """G9: it does not run in the place of the one that scheduled it."""
+    app, journal = make_app(max_threads=1), Journal()
+    runner = app.state.runner
+
+    def work():
+        runner.schedule(journal.sync("other"))
+        from_thread.run(anyio.sleep, 0.05)  # time in which it would run
+        journal.append("work")
+
+    async with serving(app):
+        runner.schedule(work)
+        await runner.join()
+    assert journal == ["work", "other"]
+
+
+class Unprintable(str):
+    __slots__ = ()
+
+    def __str__(self):
+        raise ValueError
+
+
+async def test_a_task_that_cannot_be_started(caplog):
+    """G12: those after it start, and the request is answered; at the call itself it is an error."""
+    app, journal = make_app(), Journal()
+    tasks_of_app = []
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        with pytest.raises(ValueError):
+            tasks.task(name=Unprintable("bad")).schedule(journal.task("bad"))
+        bad = tasks.after_route.task(name=Unprintable("bad")).schedule(journal.task("bad"))
+        tasks.after_route.schedule(journal.task("good"))
+        tasks_of_app.append(bad)
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+        await app.state.runner.join()
+    assert journal == ["good"]
+    assert tasks_of_app[0].state is TaskState.CANCELLED
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("ERROR", "task 'bad' cannot be started")
+    ]
+
+
+async def test_an_exception_whose_class_cannot_be_asked(caplog):
+    """G12, G13: it is judged by its type."""
+
+    class OddError(Exception):
+        @property
+        def __class__(self):
+            raise ValueError
+
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.schedule(raises, OddError())
+        await task.finished.wait()
+        assert task.state is TaskState.FAILED
+        assert await app.state.runner.schedule(anyio.sleep, 0) is None
+
+
 def test_an_error_handler_that_would_do_nothing():
     """A generator function is refused as a handler, as it is as a task."""
 
@@ -614,3 +698,62 @@ async def test_an_exception_that_is_falsy(caplog):
             await task
     assert handled == [error]
     assert [r.getMessage() for r in caplog.records] == ["task 'bad' failed"]
+
+
+async def leave_scope_open():
+    """As a function does that breaks off an async generator which yields inside of one: PEP 789."""
+    anyio.CancelScope().__enter__()
+    await checkpoint()
+
+
+@pytest.mark.parametrize("shield", [True, False])
+async def test_a_cancel_scope_left_open(shield, caplog):
+    """G12: the tasks of its kind that run are cancelled, which the log says; all others run."""
+    app, journal = make_app(grace_period=5), Journal()
+    async with serving(app):
+        same = app.state.runner.task(name="same", shield=shield)
+        other = app.state.runner.task(name="other", shield=not shield)
+        running = [same.schedule(journal.ends("same"))]
+        await settle()
+        running.append(other.schedule(journal.ends("other")))
+        await settle()
+        culprit = same.schedule(leave_scope_open)
+        await settle()
+        same.schedule(journal.ends("later", sleep=2))
+    states = [task.state.value for task in (culprit, *running)]
+    assert states == ["succeeded", "cancelled", "succeeded"]
+    assert journal == [
+        "same starts",
+        "other starts",
+        "same cancelled",
+        "later starts",
+        "other ends",
+        "later ends",
+    ]
+    kind = "shielded" if shield else "unshielded"
+    assert [(r.levelname, r.getMessage()[:72]) for r in caplog.records] == [
+        ("WARNING", "task 'same' was cancelled, but not by this library: it ended here"),
+        ("ERROR", "a task broke the task of the event loop that it ran in, which cancels al"),
+    ]
+    assert f"cancels all {kind} tasks" in caplog.text
+    assert "contextlib.aclosing()" in caplog.text
+    assert "RuntimeError" in caplog.text
+
+
+async def test_a_cancel_scope_left_open_in_the_drain(caplog):
+    """G12, G16: it is too late for it to harm anybody, and no error of the lifespan."""
+    app, journal = make_app(grace_period=0), Journal()
+
+    async def leave_scope_open_at_the_end():
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await leave_scope_open()
+
+    async with serving(app):
+        app.state.runner.task(shield=True).schedule(journal.ends("shielded"))
+        app.state.runner.schedule(leave_scope_open_at_the_end)
+        await settle()
+    assert journal == ["shielded starts", "shielded ends"]
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "ERROR"]

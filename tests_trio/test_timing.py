@@ -168,6 +168,36 @@ async def test_response_starts_after_now_and_after_route_tasks():
     assert journal == ["now", "http.response.start 401", "http.response.body "]
 
 
+async def test_a_cancelled_response_still_starts_after_its_tasks():
+    """G3: a middleware answers in a cancel scope whose time is up, and gets the answer out."""
+    app, journal = make_app(), Journal()
+
+    class Late:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def send_in_cancelled_scope(message):
+                with anyio.CancelScope() as late:
+                    late.cancel()
+                    await send(message)
+
+            await self.app(scope, receive, send_in_cancelled_scope)
+
+    app.add_middleware(Late)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.schedule(journal.task("now"))
+
+    async def send(message):
+        journal.append(message["type"])
+
+    async with serving(app) as server:
+        await server.call_raw(send=send)
+    assert journal == ["now", "http.response.start", "http.response.body"]
+
+
 async def test_started_means_its_first_step():
     """G3: at the response's start the async function is at its first await, and `RUNNING`."""
     app = make_app()

@@ -70,8 +70,8 @@ def without_cancellations(exc: BaseException) -> BaseException | None:
     cancellation on Trio, so groups are taken apart. One that cannot be is a failure as a whole.
     """
     cancelled = get_cancelled_exc_class()
-    if not isinstance(exc, BaseExceptionGroup):
-        return None if isinstance(exc, cancelled) else exc
+    if not _is(exc, BaseExceptionGroup):
+        return None if _is(exc, cancelled) else exc
     group = cast("BaseExceptionGroup[BaseException]", exc)
     try:
         return group.split(cancelled)[1]
@@ -83,9 +83,13 @@ def is_interrupt(exc: BaseException) -> bool:
     """Whether it is a `KeyboardInterrupt`, or has one in it."""
     parts: list[BaseException] = [exc]
     for part in parts:  # which grows, and recurses no deeper for groups in groups
-        if isinstance(part, BaseExceptionGroup):
+        if _is(part, BaseExceptionGroup):
             parts += cast("BaseExceptionGroup[BaseException]", part).exceptions
-    return any(isinstance(part, KeyboardInterrupt) for part in parts)
+    return any(_is(part, KeyboardInterrupt) for part in parts)
+
+
+def _is(exc: BaseException, kind: type[BaseException]) -> bool:
+    return issubclass(type(exc), kind)  # `isinstance()` also asks `__class__`, which may raise
 
 
 def _contain(

@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
+from contextvars import ContextVar
 from functools import partial
 from types import FunctionType
 from typing import Any
 
 from anyio import CapacityLimiter, current_time, fail_after, to_thread
+
+# Whether this context is that of a call in a worker thread, which has a slot among the `threads`.
+has_slot: ContextVar[bool] = ContextVar("has_slot", default=False)
 
 _COROUTINE = inspect.CO_COROUTINE
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -103,13 +107,18 @@ async def _run_in_thread(
 
 @asynccontextmanager
 async def _slot(threads: CapacityLimiter) -> AsyncGenerator[None]:
+    if has_slot.get():  # a thread waits for this call: if each waited for one more, all would hang
+        yield
+        return
     # Taken here, not by `run_sync()`, which on asyncio lets others pass before it queues; and for
-    # nobody, since a sync error handler may call its task again from its own thread.
+    # nobody, since on Trio a thread's `from_thread.run()` may run in the task that took the first.
     borrower = object()
     await threads.acquire_on_behalf_of(borrower)
+    token = has_slot.set(True)
     try:
         yield
     finally:
+        has_slot.reset(token)
         threads.release_on_behalf_of(borrower)
 
 

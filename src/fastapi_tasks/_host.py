@@ -1,9 +1,8 @@
 """The event loop's side of one lifespan: where tasks run, and how other threads get there.
 
-*Two groups.* Shielded tasks live in one AnyIO task group and the others in a second one, which the
-drain cancels. Both are hosted by a task of their own, not by the lifespan's: cancelling a group
-cancels its host too, and the user's shutdown code must not be cancelled. No exception but
-`KeyboardInterrupt` leaves a task (`_call.run`), so no group is ever cancelled by a failure.
+*Two groups.* Shielded tasks live in one task group and the others in a second one, which the drain
+cancels. Both are hosted by tasks of their own, not by the lifespan's: cancelling a group cancels
+its host too, and the user's shutdown code must not be cancelled.
 """
 
 from __future__ import annotations
@@ -20,10 +19,9 @@ from anyio import (
     NoEventLoopError,
     TaskHandle,
     create_task_group,
-    sleep_forever,
 )
-from anyio.abc import TaskGroup
 
+from ._group import LastingGroup, OnLoss
 from ._mailbox import Mailbox
 
 T = TypeVar("T")
@@ -32,25 +30,29 @@ T = TypeVar("T")
 class Host:
     """Made anew for each lifespan, on its event loop's thread."""
 
-    def __init__(self, max_threads: int) -> None:
+    def __init__(self, max_threads: int, on_loss: OnLoss) -> None:
         self.threads = CapacityLimiter(max_threads)
         self.opened = Event()  # set when tasks can be spawned
         self._abandoned = False  # nobody waits for that any more
         self._thread = get_ident()
         self._mailbox: Mailbox[Callable[[], object]] = Mailbox()
-        self._shielded: TaskGroup  # there once `opened`
-        self._unshielded: TaskGroup
-        # What the drain cancels. The groups' own scopes are cancelled, too, when their host is hit
-        # from outside, by asyncio's `Task.cancel()`; a task that ends by that deserves a warning.
+        self._shielded = LastingGroup("shielded", on_loss)
+        self._unshielded = LastingGroup("unshielded", on_loss)
         self._ending = CancelScope(shield=True)
-        self._cutting_off = CancelScope()
 
     async def run(self, on_open: Callable[[], None]) -> None:
         """Host the tasks until `end()`, or a `KeyboardInterrupt`."""
         try:
             with self._ending:
-                async with create_task_group() as self._shielded:
-                    self._shielded.start_soon(self._host_unshielded, on_open)
+                async with create_task_group() as group:
+                    for tasks in (self._shielded, self._unshielded):
+                        group.start_soon(tasks.run)
+                        await tasks.opened.wait()
+                    if self._abandoned:
+                        self.end()
+                    else:
+                        on_open()
+                        self.opened.set()
                     while True:
                         self._call_all(await self._mailbox.receive())
         finally:
@@ -60,16 +62,6 @@ class Host:
     def _call_all(functions: list[Callable[[], object]]) -> None:
         for func in functions:  # in a frame of its own, which does not keep the last one alive
             func()
-
-    async def _host_unshielded(self, on_open: Callable[[], None]) -> None:
-        with self._cutting_off:
-            async with create_task_group() as self._unshielded:
-                if self._abandoned:
-                    self.end()
-                else:
-                    on_open()
-                    self.opened.set()
-                await sleep_forever()
 
     @property
     def is_here(self) -> bool:
@@ -93,12 +85,14 @@ class Host:
         if get_ident() != self._thread:
             return None
         group = self._shielded if shielded else self._unshielded
-        coro = run(item, self._ending if shielded else self._cutting_off)
+        coro = run(item, group.scope)
         try:
             return group.create_task(coro, name=name, context=context)
-        except NoEventLoopError:
+        except BaseException as exc:
             coro.close()
-            return None
+            if isinstance(exc, NoEventLoopError):
+                return None
+            raise
 
     def call(self, func: Callable[[], object]) -> None:
         """Call `func` on the event loop's thread: here and now, or soon."""
@@ -116,8 +110,9 @@ class Host:
         self._abandoned = True
 
     def cancel_unshielded(self) -> None:
-        self._cutting_off.cancel()
+        self._unshielded.scope.cancel()
 
     def end(self) -> None:
         """Cancel what is left, and `run()`."""
+        self._shielded.scope.cancel()
         self._ending.cancel()

@@ -95,7 +95,10 @@ class Lifespan:
         """
         runner = self._runner
         runner.stopping = Event()
-        host = runner._host = Host(runner._max_threads)
+        host = runner._host = Host(
+            runner._max_threads,
+            on_loss=lambda: partial(runner._lose_unbegun, runner._unbegun()),
+        )
         error = None
         async with create_task_group() as group:
             group.start_soon(self._live)

@@ -135,7 +135,7 @@ class RequestTasks(TaskScheduler):
             tasks = tuple(self._waiting.pop(timing, ()))
             self._queue.extend(tasks)
         for task in tasks:
-            self.runner._start(task)
+            self.runner._start_late(task)
 
     def _release(self) -> None:
         self._reach("after_route")

@@ -22,11 +22,12 @@ the phases change the lifespan's (`_lifespan`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Coroutine, Iterable
 from contextvars import copy_context
 from enum import Enum, auto
 from functools import partial
-from logging import WARNING
+from inspect import CORO_CREATED, getcoroutinestate
+from logging import ERROR, WARNING
 from threading import RLock
 from typing import Any
 
@@ -35,6 +36,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._call import call_task, handle_error, judge
 from ._config import TaskConfig
+from ._function import has_slot
 from ._host import Host
 from ._instrument import GuardedInstrument, Instrument
 from ._log import log
@@ -205,7 +207,15 @@ class TaskRunner(TaskScheduler):
             task._context = None
         else:
             task._context = copy_context() if context is None else context  # an empty one is falsy
-            self._host.post(partial(self._start, task))
+            self._host.post(partial(self._start_late, task))
+
+    def _start_late(self, task: Task[..., Any]) -> None:
+        """Start a task whose `schedule()` call has returned, and cannot raise."""
+        try:
+            self._start(task)
+        except Exception as exc:
+            log(ERROR, "task %r cannot be started", task.name, error=exc)
+            self._discard(task)
 
     def _cancel(self, task: Task[..., Any]) -> None:
         self._host.call(partial(self._cancel_here, task))
@@ -230,6 +240,8 @@ class TaskRunner(TaskScheduler):
             for instrument in self._instruments:
                 instrument.task_started(task)
             running_task.set(task)
+            if has_slot.get():  # it was scheduled in a thread that had one
+                has_slot.set(False)
             threads = self._host.threads
             try:
                 task._result = await call_task(task, threads)
@@ -240,10 +252,28 @@ class TaskRunner(TaskScheduler):
             if task.exception is not None:
                 await handle_error(task, threads, scope)
         finally:
-            if task.state is PENDING:  # hit in its turn, by asyncio's `Task.cancel()`
-                log(WARNING, "task %r was cancelled, but not by this library", task.name)
-                self._discard(task)
+            if task.state is PENDING:  # hit in its turn
+                self._lose(task)
             self._forget(task)
+
+    def _unbegun(self) -> dict[Task[..., Any], Coroutine[Any, Any, None]]:
+        """The tasks that are spawned and have not taken their first step."""
+        coros = {task: task._handle.coro for task in self.tasks if task._handle is not None}
+        return {
+            task: coro for task, coro in coros.items() if getcoroutinestate(coro) == CORO_CREATED
+        }
+
+    def _lose_unbegun(self, before: Collection[Task[..., Any]]) -> None:
+        """Lose those that were spawned into a lost group, and will not begin any more."""
+        for task, coro in self._unbegun().items():
+            if task in before:
+                coro.close()
+                self._lose(task)
+
+    def _lose(self, task: Task[..., Any]) -> None:
+        """It has not started, and its event-loop task was hit by asyncio's `Task.cancel()`."""
+        log(WARNING, "task %r was cancelled, but not by this library", task.name)
+        self._discard(task)
 
     def _discard(self, task: Task[..., Any]) -> None:
         """Cancel a task that has not started."""
