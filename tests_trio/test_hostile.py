@@ -568,7 +568,7 @@ async def double(number):
 @pytest.mark.real_time
 async def test_threads_that_hold_the_response():
     """They may add to what holds it while it is held."""
-    app = make_app()
+    app, threads = make_app(), []
 
     async def slow():
         await anyio.sleep(0.001)
@@ -579,13 +579,16 @@ async def test_threads_that_hold_the_response():
             for _ in range(200):
                 tasks.task(hold_response=True).schedule(slow)
 
-        threads = [threading.Thread(target=schedule) for _ in range(3)]
-        for thread in threads:
-            thread.start()
+        for _ in range(3):
+            threads.append(threading.Thread(target=schedule))
+            threads[-1].start()
 
     async with serving(app) as server:
         for _ in range(3):
             assert (await server.get()).status_code == 200
+        for thread in threads:  # they may go on when the response has not
+            await to_thread.run_sync(thread.join)
+    assert app.state.runner.statistics().scheduled == 1800
 
 
 async def test_a_limiter_that_is_falsy():
