@@ -23,8 +23,8 @@ def parse(text: str) -> Mutant:
 
 TEXT = r"""
 G1 _host.py the first step runs inside of the schedule() call
-- return group.create_task(
-+ coro.send(None); return group.create_task(
+- return group.current.create_task(
++ coro.send(None); return group.current.create_task(
 
 G1 _mailbox.py a thread that hands over many tasks waits for the event loop
 - self._writer.setblocking(False)
@@ -212,7 +212,7 @@ G12 _call.py a KeyboardInterrupt does not pass with another error beside it
 + all(_is(part, KeyboardInterrupt)
 
 G12 _group.py a task group that a task took down is not replaced
-- if group.cancel_scope.cancel_called:
+- if group.cancel_scope.cancel_called and not scope.cancel_called:
 + if False:
 
 G12 _group.py an error in a group that is cancelled anyway gets out

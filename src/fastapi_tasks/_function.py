@@ -21,20 +21,14 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 def function_name(func: Callable[..., Any]) -> str:
     """The qualified name: of a partial the wrapped function's, of an object its class's."""
-    while isinstance(func, partial):
-        func = func.func
+    if type(func) is FunctionType:
+        return func.__qualname__
+    func = _unwrap(func)
     try:
         name = getattr(func, "__qualname__", None)
     except Exception:  # a proxy of something that is not there, say
         name = None
     return name if isinstance(name, str) else type(func).__qualname__
-
-
-def is_async(func: Callable[..., Any]) -> bool:
-    """Whether calling it gives a coroutine: an async function, method or callable object."""
-    if type(func) is FunctionType and func.__code__.co_flags & _COROUTINE:
-        return True  # most are; `inspect` takes longer to find out
-    return _is(inspect.iscoroutinefunction, func)
 
 
 def is_generator(func: Callable[..., Any]) -> bool:
@@ -78,12 +72,14 @@ def call(
         timeout: seconds for the call itself, not for the wait for a thread. A running thread cannot
             be cancelled: if its function returns late, that is a result.
     """
-    if not is_async(func):
-        return _run_in_thread(partial(func, *args, **kwargs), threads, timeout)
-    if timeout is not None:
+    if (  # most are plain functions; `inspect` takes longer to find out
+        type(func) is FunctionType and func.__code__.co_flags & _COROUTINE
+    ) or _is(inspect.iscoroutinefunction, func):
+        if timeout is None:
+            result: Awaitable[Any] = func(*args, **kwargs)  # without a coroutine of ours around it
+            return result
         return _run_in_time(partial(func, *args, **kwargs), timeout)
-    result: Awaitable[Any] = func(*args, **kwargs)  # without a coroutine of ours around it
-    return result
+    return _run_in_thread(partial(func, *args, **kwargs), threads, timeout)
 
 
 async def _run_in_time(func: Callable[[], Awaitable[Any]], timeout: float) -> Any:  # noqa: ASYNC109

@@ -9,12 +9,11 @@ of them only, and make tasks a fifth slower; so they are let happen, and the res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from contextvars import Context
+from collections.abc import Callable
 from logging import ERROR
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from anyio import CancelScope, Event, TaskHandle, create_task_group, sleep_forever
+from anyio import CancelScope, Event, create_task_group, sleep_forever
 from anyio.abc import TaskGroup
 
 from ._call import is_interrupt, without_cancellations
@@ -32,56 +31,54 @@ OnLoss: TypeAlias = Callable[[], Callable[[], None]]
 
 
 class LastingGroup:
-    """Tasks of one kind, in one task group at a time, and the scope that cancels all of them.
+    """Tasks of one kind, in one task group at a time.
 
-    The groups' own scopes are cancelled, too, when a task or asyncio's `Task.cancel()` takes one
-    down; a task that ends by that deserves a warning.
+    Attributes:
+        current: the task group for new tasks; there once `open()` has returned.
+        scope: what `cancel()` cancels its tasks by. The group's own scope is cancelled, too, when a
+            task takes it down; a task that ends by that deserves a warning.
     """
 
-    def __init__(self, kind: str, on_loss: OnLoss) -> None:
+    current: TaskGroup
+    scope: CancelScope
+
+    def __init__(self, kind: str, hosts: TaskGroup, on_loss: OnLoss) -> None:
+        """`hosts` is where the tasks that host the groups run."""
         self._kind = kind
+        self._hosts = hosts
         self._on_loss = on_loss
-        self.scope = CancelScope()
-        self.opened = Event()  # set while there is a group that is not lost
-        self._group: TaskGroup
-        self._hosts: TaskGroup  # of the groups
+        self._opened = Event()
 
-    def create_task(
-        self, coro: Coroutine[Any, Any, None], *, name: str, context: Context | None
-    ) -> TaskHandle[None]:
-        return self._group.create_task(coro, name=name, context=context)
+    async def open(self) -> None:
+        """Have a task group hosted, from now on the one for new tasks."""
+        self._opened = Event()
+        self._hosts.start_soon(self._host)
+        await self._opened.wait()
 
-    async def run(self) -> None:
-        """Host the tasks until `scope` is cancelled."""
-        with self.scope:
-            async with create_task_group() as self._hosts:
-                self._hosts.start_soon(self._host)
-                await sleep_forever()
+    def cancel(self) -> None:
+        """Cancel all tasks, and what hosts them; those of a lost group are cancelled already."""
+        self.scope.cancel()
 
     async def _host(self) -> None:
         """Host one task group; when it is lost, have another one take its place at once."""
         after_loss, error = None, None
-        try:
-            async with create_task_group() as self._group:
-                group = self._group
-                self.opened.set()
-                try:
-                    await sleep_forever()
-                finally:
-                    if group.cancel_scope.cancel_called:  # not by the drain: that cancels `scope`
-                        after_loss = await self._replace()
-        except BaseException as exc:
-            error = without_cancellations(exc)
-            if is_interrupt(exc) or not (after_loss or error):
-                raise
-        if after_loss or error:
-            log(ERROR, _BROKEN, self._kind, error=error)
-        if after_loss:
-            after_loss()
-
-    async def _replace(self) -> Callable[[], None]:
-        self.opened = Event()
-        self._hosts.start_soon(self._host)
-        with CancelScope(shield=True):
-            await self.opened.wait()  # so that there is always one
-        return self._on_loss()
+        with CancelScope() as scope:
+            try:
+                async with create_task_group() as group:
+                    self.current, self.scope = group, scope
+                    self._opened.set()
+                    try:
+                        await sleep_forever()
+                    finally:
+                        if group.cancel_scope.cancel_called and not scope.cancel_called:
+                            with CancelScope(shield=True):
+                                await self.open()
+                            after_loss = self._on_loss()
+            except BaseException as exc:
+                error = without_cancellations(exc)
+                if is_interrupt(exc) or not (after_loss or error):
+                    raise
+            if after_loss or error:
+                log(ERROR, _BROKEN, self._kind, error=error)
+            if after_loss:
+                after_loss()

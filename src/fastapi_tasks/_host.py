@@ -36,20 +36,22 @@ class Host:
         self._abandoned = False  # nobody waits for that any more
         self._thread = get_ident()
         self._mailbox: Mailbox[Callable[[], object]] = Mailbox()
-        self._shielded = LastingGroup("shielded", on_loss)
-        self._unshielded = LastingGroup("unshielded", on_loss)
+        self._on_loss = on_loss
+        self._shielded: LastingGroup  # there once `opened`
+        self._unshielded: LastingGroup
         self._ending = CancelScope(shield=True)
 
     async def run(self, on_open: Callable[[], None]) -> None:
         """Host the tasks until `end()`, or a `KeyboardInterrupt`."""
         try:
             with self._ending:
-                async with create_task_group() as group:
-                    for tasks in (self._shielded, self._unshielded):
-                        group.start_soon(tasks.run)
-                        await tasks.opened.wait()
+                async with create_task_group() as hosts:
+                    self._shielded = LastingGroup("shielded", hosts, self._on_loss)
+                    self._unshielded = LastingGroup("unshielded", hosts, self._on_loss)
+                    await self._shielded.open()
+                    await self._unshielded.open()
                     if self._abandoned:
-                        self.end()
+                        self._ending.cancel()
                     else:
                         on_open()
                         self.opened.set()
@@ -87,7 +89,7 @@ class Host:
         group = self._shielded if shielded else self._unshielded
         coro = run(item, group.scope)
         try:
-            return group.create_task(coro, name=name, context=context)
+            return group.current.create_task(coro, name=name, context=context)
         except BaseException as exc:
             coro.close()
             if isinstance(exc, NoEventLoopError):
@@ -110,9 +112,9 @@ class Host:
         self._abandoned = True
 
     def cancel_unshielded(self) -> None:
-        self._unshielded.scope.cancel()
+        self._unshielded.cancel()
 
     def end(self) -> None:
         """Cancel what is left, and `run()`."""
-        self._shielded.scope.cancel()
+        self._shielded.cancel()
         self._ending.cancel()

@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Generic, TypeVar
 
-from anyio import wait_readable
+import anyio
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Mailbox(Generic[T]):
 
     async def receive(self) -> list[T]:
         """Wait for items; return them in the order they were posted in."""
-        await wait_readable(self._reader)
+        await anyio.wait_readable(self._reader)  # `from anyio import` is slow: it loads streams
         with suppress(BlockingIOError):
             while self._reader.recv(4096):
                 pass

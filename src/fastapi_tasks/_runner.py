@@ -278,6 +278,7 @@ class TaskRunner(TaskScheduler):
     def _discard(self, task: Task[..., Any]) -> None:
         """Cancel a task that has not started."""
         task._enter(CANCELLED)
+        task._context = None
         if task._line is not None:
             with self._lock:
                 task._line._remove(task)
@@ -286,11 +287,13 @@ class TaskRunner(TaskScheduler):
     def _forget(self, task: Task[..., Any]) -> None:
         """The task has finished; of a cancelled one its unused coroutine says so once more."""
         with self._lock:
-            if task not in self._tasks:
+            try:
+                del self._tasks[task]
+            except KeyError:
                 return
-            del self._tasks[task]
-            self._failed += task.state is FAILED
-            self._cancelled += task.state is CANCELLED
+            if task.state is not SUCCEEDED:
+                self._failed += task.state is FAILED
+                self._cancelled += task.state is CANCELLED
         task._finish()
         for instrument in self._instruments:
             instrument.task_finished(task)

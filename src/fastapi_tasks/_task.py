@@ -237,7 +237,6 @@ class Task(Generic[P, T]):
         self.state = FAILED
 
     def _finish(self) -> None:
-        self._context = None  # of a task that never started
         self._is_finished = True
         if self._finished is not None:
             _set(self._finished)
