@@ -140,5 +140,5 @@ def blocks(backend: str, driver: Driver) -> dict[str, Block]:
 
 async def run(backend: str) -> dict[str, Spread]:
     async with serving(make_app()) as driver:
-        rounds = await measure(blocks(backend, driver), rounds=80)
+        rounds = await measure(blocks(backend, driver), rounds=200)
     return {subject: rounds.ratio(subject, BARE) for subject in rounds.costs if subject != BARE}

@@ -48,7 +48,7 @@ def judge(task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
         task.state = CANCELLED
     else:
         task._fail(failure)
-    _contain(exc, failure, f"task {task.name!r}", task, scope)
+    _contain(exc, failure, "task %r", task, scope)
 
 
 async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope) -> None:
@@ -59,8 +59,7 @@ async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: Ca
     try:
         await call(handler, (task, task.exception), {}, threads)
     except BaseException as exc:
-        what = f"the error handler of task {task.name!r}"
-        _contain(exc, without_cancellations(exc), what, task, scope)
+        _contain(exc, without_cancellations(exc), "the error handler of task %r", task, scope)
 
 
 def without_cancellations(exc: BaseException) -> BaseException | None:
@@ -100,9 +99,11 @@ def _contain(
     scope: CancelScope,
 ) -> None:
     """Say in the log what deserves to be said; let `KeyboardInterrupt` pass, and nothing else."""
-    if is_interrupt(exc):
+    if failure is None:
+        if not (scope.cancel_called or task._is_cancelling):
+            what += " was cancelled, but not by this library: it ended here"
+            log(WARNING, what, task.name)
+    elif is_interrupt(failure):
         raise exc
-    if failure is not None:
-        log(ERROR, "%s failed", what, error=failure)
-    elif not (scope.cancel_called or task._is_cancelling):
-        log(WARNING, "%s was cancelled, but not by this library: it ended here", what)
+    else:
+        log(ERROR, what + " failed", task.name, error=failure)
