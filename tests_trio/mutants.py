@@ -195,9 +195,9 @@ G12 _runner.py SystemExit in a task gets out
 
 G12 _call.py SystemExit in an error handler gets out
 - except BaseException as exc:
--         what
+-         _contain
 + except Exception as exc:
-+         what
++         _contain
 
 G12 _instrument.py SystemExit in an instrument gets out
 - except BaseException as exc:
@@ -266,8 +266,8 @@ G14 _call.py a cancellation in a group is a failure
 + return group
 
 G14 _call.py each cancellation is worth a warning
-- elif not (scope.cancel_called or task._is_cancelling):
-+ else:
+- if not (scope.cancel_called or task._is_cancelling):
++ if True:
 
 G14 _call.py a cancelled task has failed
 - task.state = CANCELLED
@@ -294,7 +294,7 @@ G16 _lifespan.py no grace period
 + current_time()
 
 G16 _lifespan.py unshielded tasks are accepted after the grace period
-- runner._enter(DRAINING)
+- runner._registry.enter(DRAINING)
 + pass
 
 G16 _lifespan.py what has not started is not cancelled
@@ -345,11 +345,11 @@ G18 _fastapi.py a mounted app whose runner runs uses the outer app's
 - scope[_EXCHANGE].runner = runner
 + pass
 
-G19 _runner.py one task more than max_tasks
-- len(self._tasks) >= self._max_tasks
-+ len(self._tasks) > self._max_tasks
+G19 _registry.py one task more than max_tasks
+- len(self.tasks) >= self._max_tasks
++ len(self.tasks) > self._max_tasks
 
-G19 _runner.py no limit
+G19 _registry.py no limit
 - math.inf if max_tasks is None else max_tasks
 + math.inf
 """

@@ -175,7 +175,7 @@ async def test_arguments_are_never_shown(secret, caplog):
             shown.append(repr(runner.schedule(func, *args, **kwargs)))
         shown.append(repr(runner.task(shield=True)))
         await settle()
-        shown.extend(map(repr, runner._tasks))
+        shown.extend(map(repr, runner.tasks))
     assert caplog.records
     assert "hunter2" not in caplog.text
     assert "hunter2" not in "".join(shown)

@@ -23,7 +23,7 @@ from fastapi_tasks import (
     add_tasks,
 )
 from fastapi_tasks._lifespan import Lifespan
-from fastapi_tasks._runner import Phase
+from fastapi_tasks._registry import Phase
 from tests_trio.support import Journal, Server, make_app, raises, serving, settle
 
 
@@ -340,14 +340,14 @@ async def test_a_shielded_task_from_the_last_moment(monkeypatch):
     """G11, G17: what a thread hands over just before the runner closes runs to its end."""
     app, journal = make_app(grace_period=0), Journal()
     runner = app.state.runner
-    enter = runner._enter
+    enter = runner._registry.enter
 
     def hand_over_and_enter(phase):
         if phase is Phase.CLOSED and runner.running:
             runner.task(shield=True).schedule(journal.ends("late", sleep=5))
         enter(phase)
 
-    monkeypatch.setattr(runner, "_enter", hand_over_and_enter)
+    monkeypatch.setattr(runner._registry, "enter", hand_over_and_enter)
     async with serving(app):
         pass
     assert journal == ["late starts", "late ends"]

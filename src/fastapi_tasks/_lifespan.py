@@ -18,7 +18,8 @@ from anyio import CancelScope, Event, create_task_group, current_time
 
 from ._host import Host
 from ._log import log, names
-from ._runner import CLOSED, DRAINING, OPEN, TaskRunner
+from ._registry import CLOSED, DRAINING, OPEN
+from ._runner import TaskRunner
 from ._task import PENDING
 from .errors import FastAPITasksError
 
@@ -117,9 +118,9 @@ class Lifespan:
         """The runner's life: from the start of a lifespan to the end of the drain."""
         runner = self._runner
         try:
-            await runner._host.run(partial(runner._enter, OPEN))
+            await runner._host.run(partial(runner._registry.enter, OPEN))
         finally:
-            runner._enter(CLOSED)
+            runner._registry.enter(CLOSED)
             if left := runner.tasks:  # by a KeyboardInterrupt, or a forced end of the event loop
                 what = f"{len(left)} task(s) do not run: {names(left)}"
                 log(WARNING, "the runner was ended: %s", what)
@@ -143,7 +144,7 @@ class Lifespan:
             self._cut_off()
             deadline = current_time() + self._shield_timeout
             await self._wait_for_tasks(deadline)
-            runner._enter(CLOSED)
+            runner._registry.enter(CLOSED)
             await self._wait_for_tasks(deadline)  # what was admitted a moment before
             self._give_up()
             await self._wait_for_tasks(math.inf)  # threads
@@ -152,8 +153,8 @@ class Lifespan:
     def _cut_off(self) -> None:
         """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
         runner = self._runner
-        with runner._lock:
-            runner._enter(DRAINING)
+        with runner._registry.lock:
+            runner._registry.enter(DRAINING)
             tasks = runner.tasks
         unshielded = [task for task in tasks if not task.config.shielded]
         if unshielded:
@@ -167,10 +168,10 @@ class Lifespan:
 
     async def _wait_for_tasks(self, deadline: float) -> None:
         runner = self._runner
-        while runner._tasks and current_time() < deadline:
+        while runner._registry.tasks and current_time() < deadline:
             with CancelScope(deadline=min(deadline, current_time() + REPORT_INTERVAL)):
                 await runner.join()
-            if runner._tasks and current_time() < deadline:
+            if runner._registry.tasks and current_time() < deadline:
                 log(WARNING, "shutdown waits for %s", names(runner.tasks))
 
     def _give_up(self) -> None:

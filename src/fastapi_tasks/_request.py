@@ -29,7 +29,8 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._call import without_cancellations
 from ._log import log, names
-from ._runner import DRAINING, TaskRunner
+from ._registry import DRAINING
+from ._runner import TaskRunner
 from ._scheduler import DerivedScheduler, TaskScheduler
 from ._task import PENDING, Task, Timing
 
@@ -95,11 +96,11 @@ class RequestTasks(TaskScheduler):
     # What follows is called by the exchange and by the runner.
 
     def _add(self, task: Task[..., Any]) -> bool:
-        with self.runner._lock:
+        with self.runner._registry.lock:
             if task.config.hold_response and not self._responded:
                 self._hold_response_for(task)
             waiting = self._waiting.get(task.timing)
-            if waiting is None or self.runner._phase is DRAINING:  # now, or passed (G7)
+            if waiting is None or self.runner._registry.phase is DRAINING:  # now, or passed (G7)
                 self._queue.append(task)
                 return True
             if task.state is PENDING:
@@ -124,14 +125,14 @@ class RequestTasks(TaskScheduler):
         """
         if route is self._route or self._responded:  # known, or too late to matter
             return False
-        with self.runner._lock:
+        with self.runner._registry.lock:
             self._waiting = {"after_route": {}, **self._waiting}
         self._route, self._route_task = route, get_current_task().id
         return True
 
     def _reach(self, timing: Timing) -> None:
         """A timing point has come: start the tasks that wait for it, once."""
-        with self.runner._lock:
+        with self.runner._registry.lock:
             tasks = tuple(self._waiting.pop(timing, ()))
             self._queue.extend(tasks)
         for task in tasks:
@@ -148,7 +149,7 @@ class RequestTasks(TaskScheduler):
         shutdown. What is shielded survives that (G17).
         """
         cut_off = without_cancellations(error) is None
-        with self.runner._lock:
+        with self.runner._registry.lock:
             waiting = self._waiting.values() if "after_route" in self._waiting else ()
             dropped = [
                 task
@@ -194,7 +195,7 @@ class RequestTasks(TaskScheduler):
         self._responded = True
 
     def _unfinished_holding(self) -> list[Task[..., Any]]:
-        with self.runner._lock:  # threads may add to it
+        with self.runner._registry.lock:  # threads may add to it
             return [task for task in self._holding or () if not task._is_finished]
 
     async def _all_started(self) -> None:
