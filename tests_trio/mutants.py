@@ -26,10 +26,6 @@ G1 _host.py the first step runs inside of the schedule() call
 - return group.current.create_task(
 + coro.send(None); return group.current.create_task(
 
-G1 _mailbox.py a thread that hands over many tasks waits for the event loop
-- self._writer.setblocking(False)
-+ self._writer.setblocking(True)
-
 G2 _request.py now is when the endpoint has returned
 - waiting = self._waiting.get(task.timing)
 + waiting = self._waiting.get(task.timing if task.timing != "now" else "after_route")
@@ -176,6 +172,12 @@ G10 _function.py the error shows the value
 G11 _host.py threads reach into the event loop
 - return get_ident() == self._thread
 + return True
+
+G11 _mailbox.py what a thread hands over while the event loop takes the rest waits for the next
+-         self._is_woken = False
+-         return [self._items.popleft() for _ in range(len(self._items))]
++         items = [self._items.popleft() for _ in range(len(self._items))]; import time
++         time.sleep(0.001); self._is_woken = False; return items
 
 G11 _mailbox.py of what threads hand over at once, all but the first item waits for the next
 - for _ in range(len(self._items))

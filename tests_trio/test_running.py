@@ -4,6 +4,7 @@ import contextvars
 import functools
 import threading
 import time
+from collections import deque
 
 import anyio
 import pytest
@@ -256,6 +257,33 @@ async def test_a_busy_event_loop_holds_no_thread_up():
         thread.join(3)  # while the event loop stands still
         assert len(tasks) == 600
     assert {task.state for task in tasks} == {TaskState.SUCCEEDED}
+
+
+@pytest.mark.real_time
+async def test_a_hand_over_while_the_event_loop_takes_another_one():
+    """G11: it wakes the event loop once more, although a thread has done so just before."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    class Items(deque):
+        def popleft(self):
+            item = super().popleft()
+            if not journal:  # the first one
+                journal.append("taken")
+                run_in_thread(lambda: runner.schedule(journal.task("second")))
+            return item
+
+    def run_in_thread(func):
+        thread = threading.Thread(target=func)
+        thread.start()
+        thread.join()
+
+    async with serving(app):
+        runner._host._mailbox._items = Items()
+        run_in_thread(lambda: runner.schedule(journal.task("first")))
+        with anyio.fail_after(5):
+            await runner.join()
+    assert journal == ["taken", "first", "second"]
 
 
 @pytest.mark.real_time
