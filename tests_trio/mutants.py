@@ -140,7 +140,7 @@ G9 _function.py sync tasks take the threads of def endpoints
 + limiter=None
 
 G9 _function.py max_threads means nothing
-- nullcontext() if threads is None else _slot(threads):
+- nullcontext() if threads is None or has_slot.get() else _Slot(threads):
 + nullcontext():
 
 G9 _host.py one thread more than max_threads
@@ -148,8 +148,8 @@ G9 _host.py one thread more than max_threads
 + CapacityLimiter(max_threads + 1)
 
 G9 _function.py the coroutine that a sync callable returns is thrown away
-- if not inspect.iscoroutine(result):
-+ if True:
+- if inspect.iscoroutine(result):
++ if False:
 
 G9 _function.py a partial is a sync function, with a name of its own
 - while isinstance(func, partial):
@@ -234,8 +234,8 @@ G12 _request.py a task that cannot be started keeps those after it from starting
 + self.runner._start(task)
 
 G9 _function.py threads that wait for one more each wait for ever
-- if has_slot.get():  # a thread
-+ if False:  # a thread
+- threads is None or has_slot.get() else
++ threads is None else
 
 G9 _runner.py a task from a thread takes no thread of its own
 - has_slot.set(False)

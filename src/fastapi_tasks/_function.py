@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from functools import partial
 from types import FunctionType
@@ -92,30 +92,42 @@ async def _run_in_thread(
     threads: CapacityLimiter | None,
     timeout: float | None,  # noqa: ASYNC109
 ) -> Any:
-    async with nullcontext() if threads is None else _slot(threads):
-        with fail_after(timeout) as scope:
+    # When a thread waits for this call, as a sync error handler does that calls its task again, no
+    # second slot is taken: if all did so, each would wait for the others' first ones.
+    async with nullcontext() if threads is None or has_slot.get() else _Slot(threads):
+        deadline = None if timeout is None else current_time() + timeout
+        with _fail_at(deadline):
             result = await _call_in_thread(func)
-    if not inspect.iscoroutine(result):
-        return result
-    with fail_after(scope.deadline - current_time()):
-        return await result
+    if inspect.iscoroutine(result):
+        with _fail_at(deadline):
+            return await result
+    return result
 
 
-@asynccontextmanager
-async def _slot(threads: CapacityLimiter) -> AsyncGenerator[None]:
-    if has_slot.get():  # a thread waits for this call: if each waited for one more, all would hang
-        yield
-        return
-    # Taken here, not by `run_sync()`, which on asyncio lets others pass before it queues; and for
-    # nobody, since on Trio a thread's `from_thread.run()` may run in the task that took the first.
-    borrower = object()
-    await threads.acquire_on_behalf_of(borrower)
-    token = has_slot.set(True)
-    try:
-        yield
-    finally:
-        has_slot.reset(token)
-        threads.release_on_behalf_of(borrower)
+def _fail_at(deadline: float | None) -> AbstractContextManager[object]:
+    return nullcontext() if deadline is None else fail_after(deadline - current_time())
+
+
+class _Slot:
+    """One of the threads, for the time of a call.
+
+    Taken here, not by `run_sync()`, which on asyncio lets others pass before it queues; and not for
+    the event loop's task, since on Trio a thread's `from_thread.run()` runs in the one that took
+    the first.
+    """
+
+    __slots__ = ("_threads", "_token")
+
+    def __init__(self, threads: CapacityLimiter) -> None:
+        self._threads = threads
+
+    async def __aenter__(self) -> None:
+        await self._threads.acquire_on_behalf_of(self)
+        self._token = has_slot.set(True)
+
+    async def __aexit__(self, *_: object) -> None:
+        has_slot.reset(self._token)
+        self._threads.release_on_behalf_of(self)
 
 
 async def _call_in_thread(func: Callable[[], Any]) -> Any:
