@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ class Stage(Instrument):
         self.actors = Actors(self.program, self.trace)
         app = self.make_app()
         server = Server(app)
+        open_files = len(os.listdir("/dev/fd"))
         with listening(self.note_log):
             async with anyio.create_task_group() as group:
                 group.start_soon(server.run)
@@ -53,6 +55,7 @@ class Stage(Instrument):
                     group.start_soon(self.send_request, server, number, request)
                 group.start_soon(self.shut_down, server)
         self.check_invariants()
+        assert len(os.listdir("/dev/fd")) == open_files
         return self.trace
 
     async def send_request(self, server: Server, number: int, request: Request) -> None:
@@ -168,9 +171,16 @@ class Stage(Instrument):
         facts.state = task.state.name
         facts.exception = type(task.exception).__name__
         facts.attempts = task.attempts
+        self.check_attempts(task)
 
     def note_log(self, record: logging.LogRecord) -> None:
         self.trace.log.append((self.now(), f"{record.levelname} {record.getMessage()}"))
+
+    def check_attempts(self, task: Task[..., Any]) -> None:
+        """One whose time was up before its thread began counts, too."""
+        call, _ = task.args
+        ran = self.actors.attempts[call.id]
+        assert ran <= task.attempts if call.is_sync else ran == task.attempts
 
     # What must hold of the runner when all is over.
 
