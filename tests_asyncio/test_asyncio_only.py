@@ -1,6 +1,7 @@
 """What only asyncio can do to us: native cancellation, bare callbacks."""
 
 import asyncio
+import contextlib
 import threading
 from contextlib import asynccontextmanager
 
@@ -114,6 +115,51 @@ async def test_a_broken_event_loop_task(culprit, shield, caplog):
     ]
     statistics = app.state.runner.statistics()
     assert (statistics.scheduled, statistics.running, statistics.waiting) == (4, 0, 0)
+
+
+async def test_a_request_whose_task_is_lost():
+    """G3, G4: neither its response waits for that, nor the task behind it."""
+    app, journal = make_app(grace_period=5), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.task(name="culprit").schedule(do_not_even_begin)
+        cancel_natively("culprit")
+        tasks.task(shield=True).schedule(journal.task("behind it"))
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+        await app.state.runner.join()
+    assert journal == ["behind it"]
+
+
+@pytest.mark.parametrize("in_the_drain", [True, False])
+async def test_a_task_that_is_closed_while_its_handler_waits(in_the_drain):
+    """G12: it finishes, and the app shuts down."""
+    app = make_app(grace_period=0 if in_the_drain else 5)
+
+    async def fail_strangely():
+        if in_the_drain:
+            with contextlib.suppress(asyncio.CancelledError):
+                await anyio.sleep_forever()
+        with anyio.CancelScope(shield=True):
+            try:
+                await wait_for_an_odd_future()
+            except BaseException as exc:
+                raise ValueError from exc
+
+    async def handle(task, error):
+        await anyio.sleep(1)
+
+    async with serving(app):
+        task = app.state.runner.task(on_error=handle).schedule(fail_strangely)
+        await settle()
+        if not in_the_drain:
+            await app.state.runner.join()
+    assert task.finished.is_set()
+    assert task.state is TaskState.FAILED
+    statistics = app.state.runner.statistics()
+    assert (statistics.failed, statistics.running) == (1, 0)
 
 
 async def test_schedule_in_a_bare_callback():
@@ -244,7 +290,6 @@ def test_a_loop_that_ends_by_force(caplog):
         f"task 'behind it' {stray}",
         f"task 'shielded' {stray}: it ended here",
         f"task 'unshielded' {stray}: it ended here",
-        f"task 'waiting' {stray}: it ended here",
-        "the runner was ended: 1 task(s) do not run: 'from a thread'",
+        "the runner was ended: 2 task(s) do not run: 'waiting', 'from a thread'",
     ]
     assert {record.levelname for record in caplog.records} == {"WARNING"}

@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import threading
+import time
 import traceback
 import weakref
 
@@ -345,6 +346,44 @@ async def test_all_threads_call_their_tasks_again():
             app.state.runner.task(on_error=again).schedule(work)
         await app.state.runner.join()
         assert app.state.runner._threads.available_tokens == 2
+
+
+@pytest.mark.real_time
+async def test_a_thread_lends_its_slot_once_at_a_time():
+    """G9: however many calls it waits for at once, and only while it waits."""
+    app, journal = make_app(max_threads=1), Journal()
+    runner = app.state.runner
+    running, most = set(), 0
+
+    def work():
+        nonlocal most
+        running.add(threading.get_ident())
+        most = max(most, len(running))
+        time.sleep(0.01)  # time in which others would run
+        running.remove(threading.get_ident())
+        journal.append("work")
+
+    async with serving(app), anyio.create_task_group() as group:
+        task = runner.schedule(work)
+        await task
+        ended = anyio.Event()
+
+        async def call_many():
+            async with anyio.create_task_group() as calls:
+                for _ in range(4):
+                    calls.start_soon(task)
+
+        async def call_many_later():
+            await ended.wait()
+            await call_many()
+
+        def wait_for_calls():
+            from_thread.run(call_many)
+            from_thread.run_sync(group.start_soon, call_many_later)
+
+        await runner.schedule(wait_for_calls)
+        ended.set()
+    assert (len(journal), most) == (9, 1)
 
 
 @pytest.mark.real_time
@@ -734,9 +773,10 @@ async def test_a_cancel_scope_left_open(shield, caplog):
         "later ends",
     ]
     kind = "shielded" if shield else "unshielded"
-    assert [(r.levelname, r.getMessage()[:72]) for r in caplog.records] == [
-        ("WARNING", "task 'same' was cancelled, but not by this library: it ended here"),
+    assert sorted((r.levelname, r.getMessage()[:72]) for r in caplog.records) == [
         ("ERROR", "a task broke the task of the event loop that it ran in, which cancels al"),
+        ("ERROR", "this broke a task of the event loop"),
+        ("WARNING", "task 'same' was cancelled, but not by this library: it ended here"),
     ]
     assert f"cancels all {kind} tasks" in caplog.text
     assert "contextlib.aclosing()" in caplog.text
@@ -760,3 +800,86 @@ async def test_a_cancel_scope_left_open_in_the_drain(caplog):
     assert journal == ["shielded starts", "shielded ends"]
     levels = [record.levelname for record in caplog.records]
     assert levels == ["WARNING", "ERROR"]
+
+
+async def test_losses_while_others_are_scheduled():
+    """G12, G17: what is scheduled at that very moment runs, and so does the other kind."""
+    app = make_app(grace_period=5)
+    runner = app.state.runner
+    async with serving(app):
+        other = runner.task(shield=True).schedule(anyio.sleep, 3)
+        for _ in range(20):  # on Trio tasks may come in either order
+            await settle()
+            runner.schedule(leave_scope_open)
+            shielded = []
+            for _ in range(6):
+                shielded.append(runner.task(shield=True).schedule(checkpoint))
+                await checkpoint()
+            for task in shielded:
+                await task
+        assert other.state is TaskState.RUNNING
+        await other
+
+
+async def test_a_scope_that_is_used_twice():
+    """G3: by what stands around the app, and tries again when that fails."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        number = len(journal)
+        tasks.schedule(journal.task(f"now {number}"))
+        tasks.after_response.schedule(journal.task(f"after response {number}"))
+        if number == 0:
+            raise OSError
+
+    async def try_twice(scope, receive, send):
+        async def drop(message): ...
+
+        with contextlib.suppress(OSError):
+            await app(scope, receive, drop)
+            return
+        await app(scope, receive, send)
+
+    async def send(message):
+        journal.append(message["type"])
+
+    async with serving(app) as server:
+        server.app = try_twice
+        await server.call_raw(send=send)
+        await app.state.runner.join()
+    assert journal == [
+        "now 0",
+        "now 1",
+        "http.response.start",
+        "http.response.body",
+        "after response 1",
+    ]
+
+
+async def test_a_middleware_that_tries_another_app_first():
+    """G18: the runner is that of the app around the endpoint."""
+    outer, inner = make_app(), make_app()
+
+    @outer.get("/")
+    async def endpoint(tasks: Tasks):
+        return tasks.runner is outer.state.runner
+
+    class Fallback:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            if scope["type"] == "http":
+                messages = []
+
+                async def hold(message):
+                    messages.append(message)
+
+                await inner(scope, receive, hold)
+                assert messages[0]["status"] == 404
+            await self.app(scope, receive, send)
+
+    outer.add_middleware(Fallback)
+    async with serving(inner), serving(outer) as server:
+        assert (await server.get()).json() is True

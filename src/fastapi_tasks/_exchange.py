@@ -13,7 +13,7 @@ from ._lifespan import Message, Send
 from ._request import RequestTasks
 from ._runner import TaskRunner
 
-_NO_TASKS: dict[TaskRunner, RequestTasks] = {}
+_NONE: dict[TaskRunner, RequestTasks] = {}
 
 
 class Exchange:
@@ -22,13 +22,13 @@ class Exchange:
     There is one for each request, with tasks or without: it does next to nothing until the first.
     """
 
-    __slots__ = ("_ended", "_responding", "_tasks", "_trailers", "runner")
+    __slots__ = ("_responding", "_tasks", "_trailers", "ended", "runner")
 
     def __init__(self, runner: TaskRunner) -> None:
         self.runner = runner  # of the innermost app on the request's way whose runner is running
-        self._tasks = _NO_TASKS  # replaced, never changed
+        self._tasks = _NONE  # replaced, never changed
         self._responding = False  # the response has started
-        self._ended = False  # its last message has been sent
+        self.ended = False  # its last message has been handed over
         self._trailers = False  # the last message will be trailers
 
     def tasks(self) -> RequestTasks:
@@ -39,7 +39,7 @@ class Exchange:
             self._tasks = {**self._tasks, self.runner: tasks}
             if self._responding:
                 tasks._respond()
-            if self._ended:
+            if self.ended:
                 tasks._release()
         return tasks
 
@@ -59,7 +59,7 @@ class Exchange:
             elif self._is_last(message):
                 if self._tasks:
                     return self._send_last(send, message)
-                self._ended = True
+                self.ended = True
             return send(message)
 
         return send_and_watch
@@ -86,7 +86,7 @@ class Exchange:
 
     def end(self) -> None:
         """The last message was sent, or there will be none."""
-        if not self._ended:
-            self._ended = True
+        if not self.ended:
+            self.ended = True
             for tasks in self._tasks.values():
                 tasks._release()

@@ -145,10 +145,8 @@ def _wrap(stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await lifespan.run(partial(stack, scope), receive, send)
-        elif _EXCHANGE in scope:  # mounted inside an app with tasks: that one watches the response
-            if runner.running:
-                scope[_EXCHANGE].runner = runner
-            await stack(scope, receive, send)
+        elif (outer := scope.get(_EXCHANGE)) is not None and not outer.ended:
+            await _serve_mounted(stack, runner, outer, scope, receive, send)
         else:
             exchange = scope[_EXCHANGE] = Exchange(runner)
             if scope["type"] == "http":
@@ -159,6 +157,24 @@ def _wrap(stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
                 exchange.end()
 
     return serve
+
+
+async def _serve_mounted(
+    stack: ASGIApp,
+    runner: TaskRunner,
+    exchange: Exchange,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Serve from inside an app with tasks, which watches the response."""
+    outer = exchange.runner
+    if runner.running:
+        exchange.runner = runner
+    try:
+        await stack(scope, receive, send)
+    finally:
+        exchange.runner = outer  # a middleware may try another app
 
 
 async def get_tasks(connection: HTTPConnection) -> RequestTasks:

@@ -12,8 +12,8 @@ from typing import Any
 
 from anyio import CapacityLimiter, current_time, fail_after, to_thread
 
-# Whether this context is that of a call in a worker thread, which has a slot among the `threads`.
-has_slot: ContextVar[bool] = ContextVar("has_slot", default=False)
+# The slot of the worker thread that runs in this context.
+thread_slot: ContextVar[_Slot | None] = ContextVar("thread_slot", default=None)
 
 _COROUTINE = inspect.CO_COROUTINE
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
@@ -92,9 +92,7 @@ async def _run_in_thread(
     threads: CapacityLimiter | None,
     timeout: float | None,  # noqa: ASYNC109
 ) -> Any:
-    # When a thread waits for this call, as a sync error handler does that calls its task again, no
-    # second slot is taken: if all did so, each would wait for the others' first ones.
-    async with nullcontext() if threads is None or has_slot.get() else _Slot(threads):
+    async with nullcontext() if threads is None else _Slot(threads):
         deadline = None if timeout is None else current_time() + timeout
         with _fail_at(deadline):
             result = await _call_in_thread(func)
@@ -111,23 +109,35 @@ def _fail_at(deadline: float | None) -> AbstractContextManager[object]:
 class _Slot:
     """One of the threads, for the time of a call.
 
+    A thread may wait for other calls, as a sync error handler does that calls its task again. Those
+    have its slot, one at a time: if each thread took a second one, all would wait for the others'.
+
     Taken here, not by `run_sync()`, which on asyncio lets others pass before it queues; and not for
     the event loop's task, since on Trio a thread's `from_thread.run()` runs in the one that took
     the first.
     """
 
-    __slots__ = ("_threads", "_token")
+    __slots__ = ("_is_taken", "_limiter", "_loans", "_threads", "_token")
 
     def __init__(self, threads: CapacityLimiter) -> None:
         self._threads = threads
+        self._is_taken: bool = False
+        self._loans: CapacityLimiter | None = None
+        lender = thread_slot.get()
+        if lender is not None and lender._is_taken and lender._threads is threads:
+            self._limiter = lender._loans = lender._loans or CapacityLimiter(1)
+        else:
+            self._limiter = threads
 
     async def __aenter__(self) -> None:
-        await self._threads.acquire_on_behalf_of(self)
-        self._token = has_slot.set(True)
+        await self._limiter.acquire_on_behalf_of(self)
+        self._is_taken = True
+        self._token = thread_slot.set(self)
 
     async def __aexit__(self, *_: object) -> None:
-        has_slot.reset(self._token)
-        self._threads.release_on_behalf_of(self)
+        self._is_taken = False
+        self._limiter.release_on_behalf_of(self)
+        thread_slot.reset(self._token)
 
 
 async def _call_in_thread(func: Callable[[], Any]) -> Any:

@@ -9,9 +9,8 @@ of them only, and make tasks a fifth slower; so they are let happen, and the res
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from logging import ERROR
-from typing import TypeAlias
 
 from anyio import CancelScope, Event, create_task_group, sleep_forever
 from anyio.abc import TaskGroup
@@ -26,9 +25,6 @@ _BROKEN = (
     "Task.cancel() as it began or ended?"
 )
 
-OnLoss: TypeAlias = Callable[[], Callable[[], None]]
-"""Called when a task group is lost; what it returns is called when the group has ended."""
-
 
 class LastingGroup:
     """Tasks of one kind, in one task group at a time.
@@ -42,11 +38,16 @@ class LastingGroup:
     current: TaskGroup
     scope: CancelScope
 
-    def __init__(self, kind: str, hosts: TaskGroup, on_loss: OnLoss) -> None:
-        """`hosts` is where the tasks that host the groups run."""
+    def __init__(
+        self, kind: str, hosts: TaskGroup, clear_up: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`hosts` is where the tasks that host the groups run, `clear_up` is awaited after a loss.
+
+        It is for tasks that the event loop will not run any more, and that do not know.
+        """
         self._kind = kind
         self._hosts = hosts
-        self._on_loss = on_loss
+        self._clear_up = clear_up
         self._opened = Event()
 
     async def open(self) -> None:
@@ -56,12 +57,15 @@ class LastingGroup:
         await self._opened.wait()
 
     def cancel(self) -> None:
-        """Cancel all tasks, and what hosts them; those of a lost group are cancelled already."""
+        """Cancel all tasks, and what hosts them; those of a lost group are cancelled already.
+
+        There are no new ones after that, so a replacement that is just about to open stays empty.
+        """
         self.scope.cancel()
 
     async def _host(self) -> None:
         """Host one task group; when it is lost, have another one take its place at once."""
-        after_loss, error = None, None
+        is_lost, error = False, None
         with CancelScope() as scope:
             try:
                 async with create_task_group() as group:
@@ -70,15 +74,17 @@ class LastingGroup:
                     try:
                         await sleep_forever()
                     finally:
-                        if group.cancel_scope.cancel_called and not scope.cancel_called:
+                        is_lost = group.cancel_scope.cancel_called and not scope.cancel_called
+                        if is_lost:
+                            log(ERROR, _BROKEN, self._kind)
                             with CancelScope(shield=True):
                                 await self.open()
-                            after_loss = self._on_loss()
+                                await self._clear_up()
             except BaseException as exc:
                 error = without_cancellations(exc)
-                if is_interrupt(exc) or not (after_loss or error):
+                if is_interrupt(exc) or not (is_lost or error):
                     raise
-            if after_loss or error:
-                log(ERROR, _BROKEN, self._kind, error=error)
-            if after_loss:
-                after_loss()
+            if error is not None:
+                log(ERROR, "this broke a task of the event loop", error=error)
+                with CancelScope(shield=True):
+                    await self._clear_up()

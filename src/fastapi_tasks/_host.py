@@ -7,7 +7,7 @@ its host too, and the user's shutdown code must not be cancelled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from threading import get_ident
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from anyio import (
     create_task_group,
 )
 
-from ._group import LastingGroup, OnLoss
+from ._group import LastingGroup
 from ._mailbox import Mailbox
 
 T = TypeVar("T")
@@ -30,24 +30,27 @@ T = TypeVar("T")
 class Host:
     """Made anew for each lifespan, on its event loop's thread."""
 
-    def __init__(self, max_threads: int, on_loss: OnLoss) -> None:
+    def __init__(self, max_threads: int, clear_up: Callable[[], Awaitable[None]]) -> None:
         self.threads = CapacityLimiter(max_threads)
         self.opened = Event()  # set when tasks can be spawned
         self._abandoned = False  # nobody waits for that any more
         self._thread = get_ident()
         self._mailbox: Mailbox[Callable[[], object]] = Mailbox()
-        self._on_loss = on_loss
+        self._clear_up = clear_up
         self._shielded: LastingGroup  # there once `opened`
         self._unshielded: LastingGroup
         self._ending = CancelScope(shield=True)
 
-    async def run(self, on_open: Callable[[], None]) -> None:
-        """Host the tasks until `end()`, or a `KeyboardInterrupt`."""
+    async def run(self, on_open: Callable[[], None], on_close: Callable[[], None]) -> None:
+        """Host the tasks until `end()`, or a `KeyboardInterrupt`.
+
+        `on_close` is called when no task can be spawned from other threads any more.
+        """
         try:
             with self._ending:
                 async with create_task_group() as hosts:
-                    self._shielded = LastingGroup("shielded", hosts, self._on_loss)
-                    self._unshielded = LastingGroup("unshielded", hosts, self._on_loss)
+                    self._shielded = LastingGroup("shielded", hosts, self._clear_up)
+                    self._unshielded = LastingGroup("unshielded", hosts, self._clear_up)
                     await self._shielded.open()
                     await self._unshielded.open()
                     if self._abandoned:
@@ -55,8 +58,11 @@ class Host:
                     else:
                         on_open()
                         self.opened.set()
-                    while True:
-                        self._call_all(await self._mailbox.receive())
+                    try:
+                        while True:
+                            self._call_all(await self._mailbox.receive())
+                    finally:
+                        on_close()
         finally:
             self._mailbox.close()
 

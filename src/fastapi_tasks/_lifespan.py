@@ -8,7 +8,7 @@ to shut down. So that call is where the drain belongs, whether the message comes
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from logging import CRITICAL, WARNING
 from threading import Lock
@@ -20,7 +20,7 @@ from ._host import Host
 from ._log import log, names
 from ._registry import CLOSED, DRAINING, OPEN
 from ._runner import TaskRunner
-from ._task import PENDING
+from ._task import PENDING, Task
 from .errors import FastAPITasksError
 
 REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
@@ -96,10 +96,7 @@ class Lifespan:
         """
         runner = self._runner
         runner.stopping = Event()
-        host = runner._host = Host(
-            runner._max_threads,
-            on_loss=lambda: partial(runner._lose_unbegun, runner._unbegun()),
-        )
+        host = runner._host = Host(runner._max_threads, runner._clear_up)
         error = None
         async with create_task_group() as group:
             group.start_soon(self._live)
@@ -118,14 +115,22 @@ class Lifespan:
         """The runner's life: from the start of a lifespan to the end of the drain."""
         runner = self._runner
         try:
-            await runner._host.run(partial(runner._registry.enter, OPEN))
+            await runner._host.run(partial(runner._registry.enter, OPEN), self._close)
         finally:
-            runner._registry.enter(CLOSED)
-            if left := runner.tasks:  # by a KeyboardInterrupt, or a forced end of the event loop
-                what = f"{len(left)} task(s) do not run: {names(left)}"
-                log(WARNING, "the runner was ended: %s", what)
-            for task in left:
-                runner._discard(task)
+            self._close()
+            self._discard(runner.tasks)
+
+    def _close(self) -> None:
+        self._runner._registry.enter(CLOSED)
+        self._discard([task for task in self._runner.tasks if task.state is PENDING])
+
+    def _discard(self, left: Sequence[Task[..., Any]]) -> None:
+        """Only a `KeyboardInterrupt` or a forced end of the event loop leaves any."""
+        if left:
+            what = f"{len(left)} task(s) do not run: {names(left)}"
+            log(WARNING, "the runner was ended: %s", what)
+        for task in left:
+            self._runner._discard(task)
 
     async def _drain_whatever_happens(self, grace_period: float) -> None:
         # In a task group, because that waits for its child even when asyncio's Task.cancel() hits

@@ -16,7 +16,7 @@ the phases change the lifespan's (`_lifespan`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from contextvars import copy_context
 from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate
@@ -28,7 +28,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._call import call_task, handle_error, judge
 from ._config import TaskConfig
-from ._function import has_slot
+from ._function import thread_slot
 from ._host import Host
 from ._instrument import GuardedInstrument, Instrument
 from ._log import log
@@ -162,13 +162,13 @@ class TaskRunner(TaskScheduler):
             if task.state is not PENDING:  # cancelled meanwhile
                 return
             task._enter(RUNNING)
-            for instrument in self._instruments:
-                instrument.task_started(task)
             running_task.set(task)
-            if has_slot.get():  # it was scheduled in a thread that had one
-                has_slot.set(False)
+            if thread_slot.get() is not None:  # of the thread that scheduled it
+                thread_slot.set(None)
             threads = self._host.threads
             try:
+                for instrument in self._instruments:
+                    instrument.task_started(task)
                 task._result = await call_task(task, threads)
             except BaseException as exc:
                 judge(task, exc, scope)
@@ -181,6 +181,19 @@ class TaskRunner(TaskScheduler):
                 self._lose(task)
             self._forget(task)
 
+    async def _clear_up(self) -> None:
+        """End the tasks that a lost task group has left, which the event loop will not run."""
+        before = self._unbegun()
+        for _ in range(2):  # within which any other one begins, on Trio too
+            await cancel_shielded_checkpoint()
+        for task, coro in self._unbegun().items():
+            if task in before:
+                coro.close()
+                self._lose(task)
+        for task in self.tasks:
+            if task._has_ended:  # it ran, and was not let end as it should
+                self._forget(task)
+
     def _unbegun(self) -> dict[Task[..., Any], Coroutine[Any, Any, None]]:
         """The tasks that are spawned and have not taken their first step."""
         coros = {task: task._handle.coro for task in self.tasks if task._handle is not None}
@@ -188,15 +201,8 @@ class TaskRunner(TaskScheduler):
             task: coro for task, coro in coros.items() if getcoroutinestate(coro) == CORO_CREATED
         }
 
-    def _lose_unbegun(self, before: Collection[Task[..., Any]]) -> None:
-        """Lose those that were spawned into a lost group, and will not begin any more."""
-        for task, coro in self._unbegun().items():
-            if task in before:
-                coro.close()
-                self._lose(task)
-
     def _lose(self, task: Task[..., Any]) -> None:
-        """It has not started, and its event-loop task was hit by asyncio's `Task.cancel()`."""
+        """Discard a task whose event-loop task was hit by asyncio's `Task.cancel()`."""
         log(WARNING, "task %r was cancelled, but not by this library", task.name)
         self._discard(task)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from weakref import ref
 
@@ -44,7 +44,7 @@ class Stage(Instrument):
         self.actors = Actors(self.program, self.trace)
         app = self.make_app()
         server = Server(app)
-        open_files = len(os.listdir("/dev/fd"))
+        files = open_files()
         with listening(self.note_log):
             async with anyio.create_task_group() as group:
                 group.start_soon(server.run)
@@ -55,7 +55,7 @@ class Stage(Instrument):
                     group.start_soon(self.send_request, server, number, request)
                 group.start_soon(self.shut_down, server)
         self.check_invariants()
-        assert len(os.listdir("/dev/fd")) == open_files
+        assert open_files() == files
         return self.trace
 
     async def send_request(self, server: Server, number: int, request: Request) -> None:
@@ -221,6 +221,10 @@ class Stage(Instrument):
             assert time.monotonic() < deadline, kept
             gc.collect()  # a failed task is in its traceback's frames
             time.sleep(0)  # a worker thread may be on its way out of the function
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
 
 
 def describe(message: Message) -> str:
