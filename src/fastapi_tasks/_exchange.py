@@ -51,12 +51,20 @@ class Exchange:
         """
 
         def send_and_watch(message: Message) -> Awaitable[None]:
-            if message["type"] == "http.response.start":
-                self._responding = True
-                self._trailers = message.get("trailers", False)
-                if self._tasks:
-                    return self._send_first(send, message)
-            elif self._is_last(message):
+            match message["type"]:
+                case "http.response.start":
+                    self._responding = True
+                    self._trailers = message.get("trailers", False)
+                    return self._send_first(send, message) if self._tasks else send(message)
+                case "http.response.body":
+                    is_last = not (self._trailers or message.get("more_body", False))
+                case "http.response.pathsend":
+                    is_last = not self._trailers
+                case "http.response.trailers":
+                    is_last = not message.get("more_trailers", False)
+                case _:
+                    is_last = False
+            if is_last:
                 if self._tasks:
                     return self._send_last(send, message)
                 self.ended = True
@@ -73,20 +81,8 @@ class Exchange:
         await send(message)
         self.end()
 
-    def _is_last(self, message: Message) -> bool:
-        match message["type"]:
-            case "http.response.body":
-                return not (message.get("more_body", False) or self._trailers)
-            case "http.response.pathsend":
-                return not self._trailers
-            case "http.response.trailers":
-                return not message.get("more_trailers", False)
-            case _:
-                return False
-
     def end(self) -> None:
         """The last message was sent, or there will be none."""
-        if not self.ended:
-            self.ended = True
-            for tasks in self._tasks.values():
-                tasks._release()
+        self.ended = True
+        for tasks in self._tasks.values():
+            tasks._release()

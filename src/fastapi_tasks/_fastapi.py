@@ -154,7 +154,8 @@ def _wrap(stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
             try:
                 await stack(scope, receive, send)
             finally:
-                exchange.end()
+                if not exchange.ended:
+                    exchange.end()
 
     return serve
 
