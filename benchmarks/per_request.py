@@ -100,7 +100,7 @@ def added(subject: str) -> str:
 async def run(backend: str) -> dict[str, Spread]:
     """The whole requests as ratios to the plain one, and what is added as ratios to by hand."""
     async with serving(make_plain_app()) as plain, serving(make_app()) as driver:
-        rounds = await measure(blocks(plain, driver), rounds=75)
+        rounds = await measure(blocks(plain, driver), rounds=150)
     whole = {subject: rounds.ratio(subject, PLAIN) for subject in rounds.costs if subject != PLAIN}
     return whole | {
         added(subject): rounds.ratio(subject, BY_HAND, minus=PLAIN)

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from fastapi_tasks import RequestTasks, Task, TaskConfig, Tasks, TaskState
+from fastapi_tasks import Instrument, RequestTasks, Task, TaskConfig, Tasks, TaskState
 from fastapi_tasks._call import is_interrupt
 from tests_trio.support import Journal, make_app, raises, serving, settle
 
@@ -138,6 +138,27 @@ def test_keyboard_interrupt_passes(backend_name):
     assert is_interrupt(caught.value)
     assert [task.state.value for task in tasks] == ["cancelled"] * 3 + ["failed"]
     assert not app.state.runner.running
+
+
+def test_keyboard_interrupt_in_an_instrument(backend_name):
+    """G12: it passes, and the task whose start it was told of has not succeeded."""
+
+    class Interrupting(Instrument):
+        def task_started(self, task):
+            raise KeyboardInterrupt
+
+    app = make_app(instruments=[Interrupting()])
+
+    async def main():
+        async with serving(app):
+            app.state.runner.schedule(anyio.sleep_forever)
+            await anyio.sleep_forever()
+
+    with pytest.raises(BaseException) as caught:
+        anyio.run(main, backend=backend_name)
+    assert is_interrupt(caught.value)
+    statistics = app.state.runner.statistics()
+    assert (statistics.failed, statistics.succeeded) == (1, 0)
 
 
 def test_an_interrupt_among_other_errors():

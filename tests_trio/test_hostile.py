@@ -17,9 +17,11 @@ from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi_tasks import (
     FastAPITasksError,
     Instrument,
+    RequestTasks,
     Task,
     TaskConfig,
     Tasks,
+    TasksClosedError,
     TaskState,
     add_tasks,
 )
@@ -819,6 +821,30 @@ async def test_losses_while_others_are_scheduled():
                 await task
         assert other.state is TaskState.RUNNING
         await other
+
+
+async def test_the_runner_is_closed_as_soon_as_it_is_ended(caplog):
+    """G11: not only when what does not let itself be cancelled has ended."""
+    app = make_app()
+    runner = app.state.runner
+
+    async def stubborn():
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(1)
+
+    async with serving(app):
+        running = runner.schedule(stubborn)
+        waiting = RequestTasks(runner).after_response.task(name="waiting").schedule(checkpoint)
+        await settle()
+        runner._host.end()  # as a KeyboardInterrupt does
+        await settle()
+        assert (running.state, runner.running) == (TaskState.RUNNING, False)
+        assert waiting.state is TaskState.CANCELLED
+        with pytest.raises(TasksClosedError):
+            runner.schedule(checkpoint)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the runner was ended: 1 task(s) do not run: 'waiting'",
+    ]
 
 
 async def test_a_scope_that_is_used_twice():
