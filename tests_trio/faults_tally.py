@@ -31,7 +31,7 @@ class Tally:
     cut_off: int = 0  # "shutdown cancels N task(s)"
     not_run: int = 0  # "does not run: the app is shutting down"
     given_up: int = 0  # named by "shutdown cancels shielded tasks"
-    stray: int = 0  # "was cancelled, but not by this library"
+    stray: int = 0  # "was cancelled, but not by this library"; "the runner was ended: N task(s)"
     survived: int = 0  # announced, and ended by themselves all the same: threads, say
 
     failures: int = field(default=0, compare=False)  # "task ... failed"
@@ -172,7 +172,8 @@ class Books:
             "cut_off": self._sum_of(r"shutdown cancels (\d+) task"),
             "not_run": self._lines_with("task .* does not run: the app is shutting down"),
             "given_up": len(given_up),
-            "stray": self._lines_with("task .* was cancelled, but not by this library"),
+            "stray": self._lines_with("task .* was cancelled, but not by this library")
+            + self._sum_of(r"the runner was ended: (\d+) task"),
             "survived": sum(
                 end.state != "cancelled"
                 and end.in_the_drain
