@@ -230,7 +230,7 @@ G12 _runner.py a task that is about to begin counts as lost
 + for _ in range(0):  # within
 
 G12 _runner.py a task that was not let end is unfinished for ever
-- if task._has_ended:
+- if handle is not None and handle.status not in _GOING_ON:
 + if False:
 
 G12 _group.py a task that was not let end in the drain is unfinished for ever

@@ -17,13 +17,14 @@ the phases change the lifespan's (`_lifespan`).
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate
 from logging import ERROR, WARNING
 from typing import Any
 
-from anyio import CancelScope, CapacityLimiter, Event
+from anyio import CancelScope, CapacityLimiter, Event, TaskHandle
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._call import call_task, handle_error, judge
@@ -38,6 +39,7 @@ from ._statistics import TaskStatistics
 from ._task import CANCELLED, PENDING, RUNNING, SUCCEEDED, Task, running_task
 from .errors import FastAPITasksError
 
+_GOING_ON = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
 _NOT_SHIELDED = "the app is shutting down and the task is not shielded"
 
 
@@ -191,7 +193,10 @@ class TaskRunner(TaskScheduler):
                 coro.close()
                 self._lose(task)
         for task in self.tasks:
-            if task._has_ended:  # it ran, and was not let end as it should
+            handle = task._handle
+            if handle is not None and handle.status not in _GOING_ON:  # it was not let end
+                with suppress(RuntimeError):  # it goes on all the same
+                    handle.coro.close()  # now, not at some garbage collection
                 self._forget(task)
 
     def _unbegun(self) -> dict[Task[..., Any], Coroutine[Any, Any, None]]:

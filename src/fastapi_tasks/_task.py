@@ -223,12 +223,6 @@ class Task(Generic[P, T]):
         """Whether `cancel()` was called while it ran."""
         return self._handle is not None and self._handle.status is TaskHandle.Status.CANCELLING
 
-    @property
-    def _has_ended(self) -> bool:
-        """Whether its event-loop task ran and has ended."""
-        going_on = TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING
-        return self._handle is not None and self._handle.status not in going_on
-
     def _enter(self, state: TaskState) -> None:
         """Leave `PENDING`."""
         # Without the lock: whoever makes the event first stores it and then looks at the state,
