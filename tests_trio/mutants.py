@@ -222,8 +222,8 @@ G12 _group.py an error in a group that is cancelled anyway gets out
 + not is_lost
 
 G12 _runner.py a task of a lost group that never began is unfinished for ever
-- if task in before:
-+ if False:
+- before.keys() & self._unbegun().keys():
++ ():
 
 G12 _runner.py a task that is about to begin counts as lost
 - for _ in range(2):  # within

@@ -198,6 +198,35 @@ async def test_a_cancelled_response_still_starts_after_its_tasks():
     assert journal == ["now", "http.response.start", "http.response.body"]
 
 
+async def test_other_messages_pass():
+    """G3: what is neither the response's start nor its last message is no timing point."""
+    app, journal = make_app(), Journal()
+
+    class Hinting:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def send_with_hints(message):
+                await send({"type": "http.response.early_hint", "links": []})
+                await send(message)
+
+            await self.app(scope, receive, send_with_hints)
+
+    app.add_middleware(Hinting)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.schedule(journal.task("after response"))
+
+    async def send(message):
+        journal.append(message["type"].rpartition(".")[2])
+
+    async with serving(app) as server:
+        await server.call_raw(send=send)
+    assert journal == ["early_hint", "start", "early_hint", "body", "after response"]
+
+
 async def test_started_means_its_first_step():
     """G3: at the response's start the async function is at its first await, and `RUNNING`."""
     app = make_app()

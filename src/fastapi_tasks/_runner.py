@@ -188,10 +188,9 @@ class TaskRunner(TaskScheduler):
         before = self._unbegun()
         for _ in range(2):  # within which any other one begins, on Trio too
             await cancel_shielded_checkpoint()
-        for task, coro in self._unbegun().items():
-            if task in before:
-                coro.close()
-                self._lose(task)
+        for task in before.keys() & self._unbegun().keys():
+            before[task].close()
+            self._lose(task)
         for task in self.tasks:
             handle = task._handle
             if handle is not None and handle.status not in _GOING_ON:  # it was not let end
