@@ -134,7 +134,7 @@ async def test_a_request_whose_task_is_lost():
 
 
 @pytest.mark.parametrize("in_the_drain", [True, False])
-async def test_a_task_that_is_closed_while_its_handler_waits(in_the_drain):
+async def test_a_task_that_is_closed_while_its_handler_waits(in_the_drain, caplog):
     """G12: it finishes, and the app shuts down."""
     app = make_app(grace_period=0 if in_the_drain else 5)
 
@@ -158,6 +158,7 @@ async def test_a_task_that_is_closed_while_its_handler_waits(in_the_drain):
             await app.state.runner.join()
     assert task.finished.is_set()
     assert task.state is TaskState.FAILED
+    assert "the error handler of task" in caplog.text  # closed now, not at some collection
     statistics = app.state.runner.statistics()
     assert (statistics.failed, statistics.running) == (1, 0)
 
