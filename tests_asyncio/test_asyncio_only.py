@@ -158,7 +158,7 @@ async def test_a_task_that_is_closed_while_its_handler_waits(in_the_drain, caplo
             await app.state.runner.join()
     assert task.finished.is_set()
     assert task.state is TaskState.FAILED
-    assert "the error handler of task" in caplog.text  # closed now, not at some collection
+    assert "the error handler of task" in caplog.text  # closed now, not some time
     statistics = app.state.runner.statistics()
     assert (statistics.failed, statistics.running) == (1, 0)
 
