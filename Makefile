@@ -5,9 +5,12 @@ MINUTES ?= 10
 N ?= 20000
 SEED ?= 1
 CHART ?= .venv/soak.png
+REF ?= HEAD
+THIS ?= src
+ROWS ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint check fuzz mutations faults floors soak bench bench-scaling clean
+.PHONY: demo test lint check fuzz mutations faults floors soak bench bench-scaling bench-against clean
 
 demo: .venv/installed
 	$(BIN)/python -m examples.demo
@@ -48,6 +51,9 @@ bench: .venv/bench-installed .venv/older/installed  # the budgets, on both backe
 
 bench-scaling: .venv/bench-installed  # what a task costs, by how many there are
 	$(BIN)/python -m benchmarks.scaling --chart docs/design/scaling.png
+
+bench-against: .venv/bench-installed  # is any of the ROWS slower than at commit REF?
+	@$(BIN)/python -m benchmarks.against --this '$(THIS)' --ref '$(REF)' --rows '$(ROWS)'
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -11,7 +11,6 @@ from benchmarks.per_request import ADDED, RESPONSE, added
 from benchmarks.work import RUNNER
 
 BACKENDS = ("asyncio", "trio")
-CALM = 0.01  # what a thing against itself may be off
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import quantiles
 
+CALM = 0.01  # what a thing against itself may be off
+
 Block = Callable[[], Awaitable[float]]
 """Does its work, and returns what that cost."""
 

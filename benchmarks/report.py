@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 
 from benchmarks import machine, servers
-from benchmarks.budgets import BACKENDS, BUDGETS, CALM, Budget
+from benchmarks.budgets import BACKENDS, BUDGETS, Budget
 from benchmarks.load import WRK
-from benchmarks.measure import Spread
+from benchmarks.markdown import table
+from benchmarks.measure import CALM, Spread
 
 Figures = Mapping[str, Spread]
 """By subject."""
@@ -46,15 +47,6 @@ def docstring(topic: str) -> str:
     text = import_module(f"benchmarks.{topic}").__doc__
     assert text is not None
     return text.strip()
-
-
-def table(rows: Iterable[tuple[str, ...]]) -> str:
-    """A table in Markdown that is one in a terminal, too; the first row is its head."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
 
 
 def show(spread: Spread | None) -> str:

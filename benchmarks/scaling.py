@@ -15,8 +15,8 @@ from pathlib import Path
 from benchmarks.budgets import BACKENDS
 from benchmarks.child import ask
 from benchmarks.crowd import BYTES, SHUTDOWN, SPAWN, key
+from benchmarks.markdown import table
 from benchmarks.measure import Spread
-from benchmarks.report import table
 from benchmarks.scaling_chart import draw
 from benchmarks.work import BARE, RUNNER
 
