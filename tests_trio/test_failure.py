@@ -7,7 +7,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from fastapi_tasks import Instrument, RequestTasks, Task, TaskConfig, Tasks, TaskState
-from fastapi_tasks._call import is_interrupt
+from fastapi_tasks._exception import is_interrupt
 from tests_trio.support import Journal, make_app, raises, serving, settle
 
 ERRORS = [

@@ -97,7 +97,7 @@ async def test_an_instrument_that_raises(method, error, caplog):
         (
             "ERROR",
             (
-                "the instrument test_an_instrument_that_raises.<locals>.Broken failed "
+                "the instrument 'test_an_instrument_that_raises.<locals>.Broken' failed "
                 "and is switched off"
             ),
         )

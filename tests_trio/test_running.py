@@ -279,7 +279,7 @@ async def test_a_hand_over_while_the_event_loop_takes_another_one():
         thread.join()
 
     async with serving(app):
-        runner._host._mailbox._items = Items()
+        runner._host.mailbox._calls = Items()
         run_in_thread(lambda: runner.schedule(journal.task("first")))
         with anyio.fail_after(5):
             await runner.join()

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import threading
 import weakref
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ from fastapi_tasks import (
     TaskState,
     add_tasks,
 )
-from fastapi_tasks._lifespan import Lifespan
+from fastapi_tasks._drain import Drain
 from fastapi_tasks._registry import Phase
 from tests_trio.support import Journal, Server, make_app, raises, serving, settle
 
@@ -246,7 +247,7 @@ async def test_cancelled_while_waiting_for_its_turn():
         task = tasks.schedule(journal.task("task"))
         await settle_rounds()
         assert (task.state, task.finished.is_set()) == (TaskState.PENDING, False)
-        Lifespan(tasks.runner, grace_period=0, shield_timeout=None)._cut_off()
+        await Drain(tasks.runner, grace_period=0, shield_timeout=math.inf)._cut_off()
         assert task.finished.is_set()
         await settle_rounds()
         blocker._enter(TaskState.CANCELLED)
@@ -371,7 +372,7 @@ async def test_names_in_log_lines(caplog):
 @pytest.mark.real_time
 async def test_threads_are_waited_for(caplog, monkeypatch):
     """G17: a running one past every timeout, by name; one that waits for a thread is cancelled."""
-    monkeypatch.setattr("fastapi_tasks._lifespan.REPORT_INTERVAL", 0.05)
+    monkeypatch.setattr("fastapi_tasks._drain.REPORT_INTERVAL", 0.05)
     app, journal = make_app(grace_period=0, max_threads=1, shield_timeout=0.02), Journal()
     running, release = threading.Event(), threading.Event()
 

@@ -1,109 +1,140 @@
-"""Running one task: the call, how it ended, its error handler. No failure gets out (G12)."""
+"""One call of a function: async, or in a worker thread with its slot, and within its time limit."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
-from logging import ERROR, WARNING
-from typing import Any, cast
+from contextvars import ContextVar
+from typing import Any
 
-from anyio import CancelScope, CapacityLimiter, get_cancelled_exc_class
+from anyio import CancelScope, CapacityLimiter, current_time, to_thread
 
-from ._function import call
-from ._log import log
-from ._task import CANCELLED, Task
+from ._function import Handle, is_awaitable, is_unrun
+
+# The slot of the worker thread that runs in this context.
+thread_slot: ContextVar[_Slot | None] = ContextVar("thread_slot", default=None)
 
 
-def call_task(task: Task[..., Any], threads: CapacityLimiter) -> Awaitable[Any]:
-    """Call the function, as its options say: `retry(limiter(thread slot(timeout(call))))`.
+class Call:
+    """A function and its arguments, which this shows to nobody.
 
-    No token is held while a retry backs off, and waiting does not use up the timeout.
+    Tracebacks show the local variables of frames to error trackers and log formatters, and keep
+    them alive. So the frames of this library hold a call instead of arguments (G13), and whoever
+    made it empties it by `clear()` when it has ended (G20).
     """
-    config = task.config
-    if config.retry is None and config.limiter is None:  # most: no coroutine of ours is around it
-        task.attempts += 1
-        return call(task.func, task.args, task.kwargs, threads, config.timeout)
-    return _call_with_options(task, threads)
+
+    __slots__ = ("_args", "_func", "_is_async", "_kwargs", "_result", "_threads", "_timeout")
+
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        is_async: bool,
+        threads: CapacityLimiter | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Make a call of an async function, or of any other callable in a thread of `threads`.
+
+        Args:
+            timeout: seconds for the call itself, not for the wait for a thread. A running thread
+                cannot be cancelled: if its function returns late, that is a result.
+        """
+        self._func = func
+        self._args = args
+        self._kwargs = kwargs
+        self._is_async = is_async
+        self._threads = threads
+        self._timeout = timeout
+        self._result: Any = None  # of the function itself: it may have to be awaited
+
+    def clear(self) -> None:
+        del self._func, self._args, self._kwargs, self._result
+
+    def start(self) -> Awaitable[Any]:
+        """Call the function; await the result for its own."""
+        if not self._is_async:
+            return self._run_in_thread()
+        result: Awaitable[Any] = self._func(*self._args, **self._kwargs)
+        if self._timeout is None:
+            return result  # without a coroutine of ours around it
+        return _until(current_time() + self._timeout, result)
+
+    async def _run_in_thread(self) -> Any:
+        deadline = None
+        async with nullcontext() if self._threads is None else _Slot(self._threads):
+            if self._timeout is None:
+                await self._call_in_thread()
+            else:
+                deadline = current_time() + self._timeout
+                await _until(deadline, self._call_in_thread())
+        if is_unrun(self._result):
+            raise TypeError(
+                "the function returned a generator, and nobody would iterate over it: write a "
+                "function without yield that does the iterating"
+            )
+        if not is_awaitable(self._result) or issubclass(type(self._result), Handle):
+            return self._result
+        if deadline is None:
+            return await self._result
+        return await _until(deadline, self._await_result())
+
+    async def _await_result(self) -> Any:
+        return await self._result
+
+    async def _call_in_thread(self) -> Any:
+        # What the function returns or raises is carried out by hand: Trio refuses a coroutine as
+        # what a thread returns, and asyncio throws an exception into the waiting task, where
+        # `GeneratorExit` would close every coroutine up to AnyIO's instead of being caught by ours.
+        errors: list[BaseException] = []
+
+        def call() -> None:
+            try:
+                self._result = self._func(*self._args, **self._kwargs)
+            except BaseException as exc:
+                errors.append(exc)
+
+        await to_thread.run_sync(call, limiter=CapacityLimiter(1))
+        if errors:
+            raise errors.pop()  # in the box, it would hold itself by its traceback
 
 
-def _call_with_options(task: Task[..., Any], threads: CapacityLimiter) -> Awaitable[Any]:
-    config = task.config
-
-    async def attempt() -> Any:
-        async with nullcontext() if config.limiter is None else config.limiter:
-            task.attempts += 1
-            return await call(task.func, task.args, task.kwargs, threads, config.timeout)
-
-    return attempt() if config.retry is None else config.retry(attempt)
+async def _until(deadline: float, result: Awaitable[Any]) -> Any:
+    with CancelScope(deadline=deadline):  # `fail_after()` writes to exceptions that pass it
+        return await result
+    raise TimeoutError
 
 
-def judge(task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
-    """Note what a task's call has raised; raise it only if it is a `KeyboardInterrupt`.
+class _Slot:
+    """One of the threads, for the time of a call.
 
-    `scope` is the one that the runner cancels the task by: a cancellation from elsewhere is worth
-    a warning.
+    A thread may wait for other calls, as a sync error handler does that calls its task again. Those
+    have its slot, one at a time: if each thread took a second one, all would wait for the others'.
+
+    Taken here, not by `run_sync()`, which on asyncio lets others pass before it queues; and not for
+    the event loop's task, since on Trio a thread's `from_thread.run()` runs in the one that took
+    the first.
     """
-    failure = without_cancellations(exc)
-    if failure is None:
-        task.state = CANCELLED
-    else:
-        task._fail(failure)
-    _contain(exc, failure, "task %r", task, scope)
 
+    __slots__ = ("_is_taken", "_limiter", "_loans", "_threads", "_token")
 
-async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope) -> None:
-    """Run the error handler of a task that has failed, if it has one for that."""
-    handler = task.config.on_error
-    if handler is None or not isinstance(task.exception, Exception):
-        return
-    try:
-        await call(handler, (task, task.exception), {}, threads)
-    except BaseException as exc:
-        _contain(exc, without_cancellations(exc), "the error handler of task %r", task, scope)
+    def __init__(self, threads: CapacityLimiter) -> None:
+        self._threads = threads
+        self._is_taken: bool = False
+        self._loans: CapacityLimiter | None = None
+        lender = thread_slot.get()
+        if lender is not None and lender._is_taken and lender._threads is threads:
+            self._limiter = lender._loans = lender._loans or CapacityLimiter(1)
+        else:
+            self._limiter = threads
 
+    async def __aenter__(self) -> None:
+        await self._limiter.acquire_on_behalf_of(self)
+        self._is_taken = True
+        self._token = thread_slot.set(self)
 
-def without_cancellations(exc: BaseException) -> BaseException | None:
-    """What of an exception is a failure; `None` if it is nothing but cancellation (G14).
-
-    The same clean-up error of a cancelled task arrives alone on asyncio and in a group with the
-    cancellation on Trio, so groups are taken apart. One that cannot be is a failure as a whole.
-    """
-    cancelled = get_cancelled_exc_class()
-    if not _is(exc, BaseExceptionGroup):
-        return None if _is(exc, cancelled) else exc
-    group = cast("BaseExceptionGroup[BaseException]", exc)
-    try:
-        return group.split(cancelled)[1]
-    except Exception:  # a subclass whose `derive()` fails
-        return group
-
-
-def is_interrupt(exc: BaseException) -> bool:
-    """Whether it is a `KeyboardInterrupt`, or has one in it."""
-    parts: list[BaseException] = [exc]
-    for part in parts:  # which grows, and recurses no deeper for groups in groups
-        if _is(part, BaseExceptionGroup):
-            parts += cast("BaseExceptionGroup[BaseException]", part).exceptions
-    return any(_is(part, KeyboardInterrupt) for part in parts)
-
-
-def _is(exc: BaseException, kind: type[BaseException]) -> bool:
-    return issubclass(type(exc), kind)  # `isinstance()` also asks `__class__`, which may raise
-
-
-def _contain(
-    exc: BaseException,
-    failure: BaseException | None,
-    what: str,
-    task: Task[..., Any],
-    scope: CancelScope,
-) -> None:
-    """Say in the log what deserves to be said; let `KeyboardInterrupt` pass, and nothing else."""
-    if failure is None:
-        if not (scope.cancel_called or task._is_cancelling):
-            what += " was cancelled, but not by this library: it ended here"
-            log(WARNING, what, task.name)
-    elif is_interrupt(failure):
-        raise exc
-    else:
-        log(ERROR, what + " failed", task.name, error=failure)
+    async def __aexit__(self, *_: object) -> None:
+        self._is_taken = False
+        self._limiter.release_on_behalf_of(self)
+        thread_slot.reset(self._token)

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ._function import is_generator
+from ._function import exact, is_generator, type_name
 
 if TYPE_CHECKING:
     from ._task import Task
@@ -57,7 +57,9 @@ class TaskConfig:
     even_if_failed: bool | None = None
 
     def __post_init__(self) -> None:
-        _check("name", self.name, "a string", lambda name: isinstance(name, str))
+        _check("name", self.name, "a string", _is_string)
+        if self.name is not None:
+            object.__setattr__(self, "name", exact(self.name))
         for field in ("shield", "hold_response", "even_if_failed"):
             _check(field, getattr(self, field), "True, False or None", _is_bool)
         _check("on_error", self.on_error, "a function without yield", _is_function)
@@ -80,15 +82,19 @@ class TaskConfig:
 
 def _check(name: str, value: object, wanted: str, is_valid: Callable[[Any], bool]) -> None:
     if value is not None and not is_valid(value):
-        raise TypeError(f"{name} must be {wanted}, not {type(value).__qualname__}")
+        raise TypeError(f"{name} must be {wanted}, not {type_name(value)}")
 
 
 def _is_bool(value: object) -> bool:
-    return isinstance(value, bool)
+    return type(value) is bool
+
+
+def _is_string(value: object) -> bool:
+    return issubclass(type(value), str)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return issubclass(type(value), (int, float)) and type(value) is not bool
 
 
 def _is_context_manager(value: object) -> bool:

@@ -13,7 +13,7 @@ from ._lifespan import Message, Send
 from ._request import RequestTasks
 from ._runner import TaskRunner
 
-_NONE: dict[TaskRunner, RequestTasks] = {}
+_NONE: dict[object, RequestTasks] = {}
 
 
 class Exchange:
@@ -22,25 +22,26 @@ class Exchange:
     There is one for each request, with tasks or without: it does next to nothing until the first.
     """
 
-    __slots__ = ("_responding", "_tasks", "_trailers", "ended", "runner")
+    __slots__ = ("_is_responding", "_runs", "_trailers", "ended")
 
-    def __init__(self, runner: TaskRunner) -> None:
-        self.runner = runner  # of the innermost app on the request's way whose runner is running
-        self._tasks = _NONE  # replaced, never changed
-        self._responding = False  # the response has started
+    def __init__(self) -> None:
+        self._runs = _NONE  # the tasks of each run of a route; replaced, never changed
+        self._is_responding = False  # the response has started
         self.ended = False  # its last message has been handed over
         self._trailers = False  # the last message will be trailers
 
-    def tasks(self) -> RequestTasks:
-        """The request's tasks, which exist from the first call on."""
-        tasks = self._tasks.get(self.runner)
-        if tasks is None:
-            tasks = RequestTasks(self.runner)
-            self._tasks = {**self._tasks, self.runner: tasks}
-            if self._responding:
-                tasks._respond()
-            if self.ended:
-                tasks._release()
+    def tasks_of(self, run: object) -> RequestTasks | None:
+        """The tasks of a run of a route, if there are any; `run` is an object only it has."""
+        return self._runs.get(run)
+
+    def begin(self, run: object, runner: TaskRunner) -> RequestTasks:
+        """Make the tasks of a run of a route."""
+        tasks = RequestTasks(runner)
+        self._runs = {**self._runs, run: tasks}
+        if self._is_responding:
+            tasks._response_starts()
+        if self.ended:
+            tasks._release()
         return tasks
 
     def watch(self, send: Send) -> Send:
@@ -53,9 +54,11 @@ class Exchange:
         def send_and_watch(message: Message) -> Awaitable[None]:
             match message["type"]:
                 case "http.response.start":
-                    self._responding = True
+                    is_last = False
                     self._trailers = message.get("trailers", False)
-                    return self._send_first(send, message) if self._tasks else send(message)
+                    if self._runs:
+                        return self._send_first(send, message)
+                    self._is_responding = True
                 case "http.response.body":
                     is_last = not (self._trailers or message.get("more_body", False))
                 case "http.response.pathsend":
@@ -64,17 +67,26 @@ class Exchange:
                     is_last = not message.get("more_trailers", False)
                 case _:
                     is_last = False
-            if is_last:
-                if self._tasks:
-                    return self._send_last(send, message)
-                self.ended = True
-            return send(message)
+            return self._send_last(send, message) if is_last else send(message)
 
         return send_and_watch
 
     async def _send_first(self, send: Send, message: Message) -> None:
-        for tasks in self._tasks.values():
-            await tasks._response_starts()
+        """Start what comes before the response, wait for what holds it, and send its start."""
+        while True:
+            runs = tuple(self._runs.values())
+            for tasks in runs:
+                tasks._reach("after_route")  # the start of the response counts as each route's end
+            for tasks in runs:
+                await tasks._all_started()
+            holding = [task for tasks in runs for task in tasks._unfinished_holding()]
+            if not holding:
+                break
+            for task in holding:
+                await task.finished.wait()
+        self._is_responding = True
+        for tasks in self._runs.values():
+            tasks._response_starts()
         await send(message)
 
     async def _send_last(self, send: Send, message: Message) -> None:
@@ -84,5 +96,5 @@ class Exchange:
     def end(self) -> None:
         """The last message was sent, or there will be none."""
         self.ended = True
-        for tasks in self._tasks.values():
+        for tasks in self._runs.values():
             tasks._release()

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, WebSocketDisconnect
 from fastapi.requests import HTTPConnection
@@ -24,6 +24,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ._config import TaskConfig
+from ._exception import is_a, parts_of
 from ._exchange import Exchange
 from ._instrument import Instrument
 from ._lifespan import Lifespan
@@ -31,7 +32,8 @@ from ._request import RequestTasks
 from ._runner import TaskRunner
 from .errors import FastAPITasksError, FastAPITasksUninitializedAppError
 
-_EXCHANGE = "fastapi_tasks"  # the key in the ASGI scope
+_EXCHANGE = "fastapi_tasks"  # the keys in the ASGI scope
+_RUNNER = "fastapi_tasks.runner"
 _NO_TASKS = "this app has no tasks: call add_tasks(app) where the app is made"
 _FUNCTION_STACK = "fastapi_function_astack"  # FastAPI's
 
@@ -146,9 +148,10 @@ def _wrap(stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
         if scope["type"] == "lifespan":
             await lifespan.run(partial(stack, scope), receive, send)
         elif (outer := scope.get(_EXCHANGE)) is not None and not outer.ended:
-            await _serve_mounted(stack, runner, outer, scope, receive, send)
+            await _serve_mounted(stack, runner, scope, receive, send)
         else:
-            exchange = scope[_EXCHANGE] = Exchange(runner)
+            scope[_RUNNER] = runner
+            exchange = scope[_EXCHANGE] = Exchange()
             if scope["type"] == "http":
                 send = exchange.watch(send)
             try:
@@ -161,35 +164,39 @@ def _wrap(stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
 
 
 async def _serve_mounted(
-    stack: ASGIApp,
-    runner: TaskRunner,
-    exchange: Exchange,
-    scope: Scope,
-    receive: Receive,
-    send: Send,
+    stack: ASGIApp, runner: TaskRunner, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Serve from inside an app with tasks, which watches the response."""
-    outer = exchange.runner
+    outer = scope[_RUNNER]  # of the innermost app on the request's way whose runner is running
     if runner.running:
-        exchange.runner = runner
+        scope[_RUNNER] = runner
     try:
         await stack(scope, receive, send)
     finally:
-        exchange.runner = outer  # a middleware may try another app
+        scope[_RUNNER] = outer  # a middleware may try another app
 
 
 async def get_tasks(connection: HTTPConnection) -> RequestTasks:
-    """The dependency behind `Tasks`: the one `RequestTasks` of a request or WebSocket.
+    """The dependency behind `Tasks`: the one `RequestTasks` of a run of a route.
 
     Raises:
         FastAPITasksUninitializedAppError: `add_tasks(app)` is missing.
         FastAPITasksError: there is no route yet (in a middleware), or none of FastAPI's.
     """
-    exchange: Exchange | None = connection.scope.get(_EXCHANGE)
+    scope = connection.scope
+    exchange: Exchange | None = scope.get(_EXCHANGE)
     if exchange is None:
         raise FastAPITasksUninitializedAppError(_NO_TASKS)
-    tasks = exchange.tasks()
-    _watch_route(connection.scope, tasks)
+    stack: AsyncExitStack[bool | None] | None = scope.get(_FUNCTION_STACK)
+    if stack is None:
+        raise FastAPITasksError(
+            "Tasks work in endpoints of FastAPI's routes and in their dependencies, and this is "
+            "neither: elsewhere use the runner that add_tasks(app) returned"
+        )
+    tasks = exchange.tasks_of(stack)
+    if tasks is None:
+        tasks = exchange.begin(stack, scope[_RUNNER])
+        _watch_route(stack, tasks)
     return tasks
 
 
@@ -197,16 +204,8 @@ Tasks = Annotated[RequestTasks, Depends(get_tasks)]
 """What an endpoint or a dependency declares to schedule tasks: `tasks: Tasks`."""
 
 
-def _watch_route(scope: Scope, tasks: RequestTasks) -> None:
+def _watch_route(stack: AsyncExitStack[bool | None], tasks: RequestTasks) -> None:
     """Have the tasks told when FastAPI's function scope ends, after all its dependencies."""
-    stack: AsyncExitStack[bool | None] | None = scope.get(_FUNCTION_STACK)
-    if stack is None:
-        raise FastAPITasksError(
-            "Tasks work in endpoints of FastAPI's routes and in their dependencies, and this is "
-            "neither: elsewhere use the runner that add_tasks(app) returned"
-        )
-    if not tasks._begin_route(stack):
-        return
 
     def route_ended(_: Any, error: BaseException | None, __: Any) -> None:
         if error is None or _is_disconnect(error):
@@ -222,6 +221,8 @@ def _watch_route(scope: Scope, tasks: RequestTasks) -> None:
 
 
 def _is_disconnect(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_disconnect, cast("BaseExceptionGroup[BaseException]", error).exceptions))
-    return isinstance(error, WebSocketDisconnect)
+    """Whether it is one, or a group of nothing else."""
+    return all(
+        is_a(part, WebSocketDisconnect) or is_a(part, BaseExceptionGroup)
+        for part in parts_of(error)
+    )

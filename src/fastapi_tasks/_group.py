@@ -15,7 +15,7 @@ from logging import ERROR
 from anyio import CancelScope, Event, create_task_group, sleep_forever
 from anyio.abc import TaskGroup
 
-from ._call import is_interrupt, without_cancellations
+from ._exception import is_interrupt, without_cancellations
 from ._log import log
 
 _BROKEN = (
@@ -64,9 +64,21 @@ class LastingGroup:
         self.scope.cancel()
 
     async def _host(self) -> None:
+        """Host a task group; whatever ends it but `cancel()`, another one takes its place."""
+        while True:
+            scope = CancelScope()
+            try:
+                await self._host_one(scope)
+            except Exception as exc:
+                log(ERROR, "a group of tasks failed", error=exc)
+            is_replaced = self._opened.is_set() and self.scope is not scope
+            if scope.cancel_called or is_replaced:
+                return
+
+    async def _host_one(self, scope: CancelScope) -> None:
         """Host one task group; when it is lost, have another one take its place at once."""
         is_lost, error = False, None
-        with CancelScope() as scope:
+        with scope:
             try:
                 async with create_task_group() as group:
                     self.current, self.scope = group, scope

@@ -8,7 +8,8 @@ its host too, and the user's shutdown code must not be cancelled.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
+from logging import ERROR
 from threading import get_ident
 from typing import Any, TypeVar
 
@@ -19,9 +20,11 @@ from anyio import (
     NoEventLoopError,
     TaskHandle,
     create_task_group,
+    sleep,
 )
 
 from ._group import LastingGroup
+from ._log import log
 from ._mailbox import Mailbox
 
 T = TypeVar("T")
@@ -35,7 +38,7 @@ class Host:
         self.opened = Event()  # set when tasks can be spawned
         self._abandoned = False  # nobody waits for that any more
         self._thread = get_ident()
-        self._mailbox: Mailbox[Callable[[], object]] = Mailbox()
+        self.mailbox = Mailbox()
         self._clear_up = clear_up
         self._shielded: LastingGroup  # there once `opened`
         self._unshielded: LastingGroup
@@ -59,17 +62,20 @@ class Host:
                         on_open()
                         self.opened.set()
                     try:
-                        while True:
-                            self._call_all(await self._mailbox.receive())
+                        await self._receive()
                     finally:
                         on_close()
         finally:
-            self._mailbox.close()
+            self.mailbox.close()
 
-    @staticmethod
-    def _call_all(functions: list[Callable[[], object]]) -> None:
-        for func in functions:  # in a frame of its own, which does not keep the last one alive
-            func()
+    async def _receive(self) -> None:
+        while True:
+            try:
+                await self.mailbox.receive()
+            except Exception as exc:
+                log(ERROR, "a call from another thread failed", error=exc)
+                self.mailbox.wake()
+                await sleep(0.1)  # seconds, should this go on
 
     @property
     def is_here(self) -> bool:
@@ -102,6 +108,15 @@ class Host:
                 return None
             raise
 
+    def copy_context(self) -> Context:
+        """Copy the current context, of any thread, for a task here."""
+        context = copy_context()
+        if not self.is_here:
+            for variable in context:  # another event loop's thread may have set it, for AnyIO
+                if variable.name == "current_async_library_cvar":
+                    context.run(variable.set, None)
+        return context
+
     def call(self, func: Callable[[], object]) -> None:
         """Call `func` on the event loop's thread: here and now, or soon."""
         if self.is_here:
@@ -111,7 +126,7 @@ class Host:
 
     def post(self, func: Callable[[], object]) -> None:
         """Have a task of the event loop call `func`, soon. It does not wait, from any thread."""
-        self._mailbox.post(func)
+        self.mailbox.post(func)
 
     def abandon(self) -> None:
         """Do not open: the lifespan was cancelled before."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from logging import ERROR
 from typing import Any
 
+from ._function import type_name
 from ._log import log
 from ._task import Task
 
@@ -51,6 +52,6 @@ class GuardedInstrument(Instrument):
         except KeyboardInterrupt:
             raise
         except BaseException as exc:
-            name = type(self._instrument).__qualname__
+            name = type_name(self._instrument)
             self._instrument = Instrument()
-            log(ERROR, "the instrument %s failed and is switched off", name, error=exc)
+            log(ERROR, "the instrument %r failed and is switched off", name, error=exc)

@@ -10,20 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
-from logging import CRITICAL, WARNING
+from logging import WARNING
 from threading import Lock
 from typing import Any, TypeAlias
 
-from anyio import CancelScope, Event, create_task_group, current_time
+from anyio import Event, create_task_group
 
+from ._drain import Drain
 from ._host import Host
 from ._log import log, names
-from ._registry import CLOSED, DRAINING, OPEN
+from ._registry import CLOSED, OPEN
 from ._runner import TaskRunner
 from ._task import PENDING, Task
 from .errors import FastAPITasksError
-
-REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -62,130 +61,104 @@ class Lifespan:
     async def _run(
         self, app: Callable[[Receive, Send], Awaitable[None]], receive: Receive, send: Send
     ) -> None:
-        held_back: list[Message] = []
-
-        async def receive_and_drain() -> Message:
-            try:
-                message = await receive()
-            except BaseException:
-                await self._drain_whatever_happens(0)
-                raise
-            if message["type"] == "lifespan.shutdown":
-                await self._drain_whatever_happens(self._grace_period)
-            return message
-
-        async def send_or_hold_back(message: Message) -> None:
-            if message["type"] == "lifespan.startup.complete":
-                await send(message)
-            else:  # the server may end everything once it has this
-                held_back.append(message)
-
-        error = await self._run_hosted(partial(app, receive_and_drain, send_or_hold_back))
+        runner = self._runner
+        runner.stopping = Event()
+        runner._host = Host(runner._max_threads, runner._clear_up)
+        life = _Life(runner, Drain(runner, self._grace_period, self._shield_timeout), receive, send)
+        error = await life.run(app)
         try:
-            for message in held_back:
-                await send(message)
+            await life.pass_on()
             if error is not None:
                 raise error
         finally:
             del error  # it holds this frame by its traceback
 
-    async def _run_hosted(self, app: Callable[[], Awaitable[None]]) -> BaseException | None:
+
+class _Life:
+    """One lifespan: the app's messages, and the runner's life between them."""
+
+    def __init__(self, runner: TaskRunner, drain: Drain, receive: Receive, send: Send) -> None:
+        self._runner = runner
+        self._drain = drain
+        self._receive = receive
+        self._send = send
+        self._held_back: list[Message] = []
+        self._ended = Event()  # set when the runner has ended
+
+    async def run(self, app: Callable[[Receive, Send], Awaitable[None]]) -> BaseException | None:
         """Run the app's lifespan with the runner inside, from open to closed.
 
         Return what the app raised: the task group here would wrap it.
         """
-        runner = self._runner
-        runner.stopping = Event()
-        host = runner._host = Host(runner._max_threads, runner._clear_up)
+        host = self._runner._host
         error = None
         async with create_task_group() as group:
-            group.start_soon(self._live)
+            group.start_soon(self._host)
             try:
                 await host.opened.wait()
-                await app()
+                await app(self._receive_and_drain, self._send_or_hold_back)
             except BaseException as exc:
                 error = exc
             if host.opened.is_set():
-                await self._drain_whatever_happens(0)
+                try:
+                    await self._drain_whatever_happens()
+                finally:
+                    host.end()  # which the drain has done, whatever was wrong with that
             else:
                 host.abandon()
         return error
 
-    async def _live(self) -> None:
+    async def _receive_and_drain(self) -> Message:
+        if self._held_back:  # an app that asks for one more has ended its lifespan as well
+            await self._drain_whatever_happens()
+            await self._ended.wait()
+            await self.pass_on()
+        try:
+            message = await self._receive()
+        except BaseException:
+            await self._drain_whatever_happens()
+            raise
+        if message["type"] == "lifespan.shutdown":
+            await self._drain_whatever_happens(with_grace=True)
+        return message
+
+    async def _send_or_hold_back(self, message: Message) -> None:
+        if message["type"].startswith("lifespan.shutdown."):
+            self._held_back.append(message)  # the server may end everything once it has this
+            return
+        if message["type"] == "lifespan.startup.failed":
+            await self._drain_whatever_happens()
+        await self._send(message)
+
+    async def pass_on(self) -> None:
+        """Send what was held back until the runner had ended."""
+        while self._held_back:
+            await self._send(self._held_back.pop(0))
+
+    async def _drain_whatever_happens(self, *, with_grace: bool = False) -> None:
+        # In a task group, because that waits for its child even when asyncio's Task.cancel() hits
+        # this task: shielding by a cancel scope does not keep that out.
+        async with create_task_group() as group:
+            group.start_soon(partial(self._drain.run, with_grace=with_grace))
+
+    async def _host(self) -> None:
         """The runner's life: from the start of a lifespan to the end of the drain."""
         runner = self._runner
         try:
             await runner._host.run(partial(runner._registry.enter, OPEN), self._close)
         finally:
             self._close()
-            self._discard(runner.tasks)
+            self._end(runner.tasks)
+            self._ended.set()
 
     def _close(self) -> None:
         self._runner._registry.enter(CLOSED)
-        self._discard([task for task in self._runner.tasks if task.state is PENDING])
+        self._end([task for task in self._runner.tasks if task.state is PENDING])
 
-    def _discard(self, left: Sequence[Task[..., Any]]) -> None:
+    def _end(self, left: Sequence[Task[..., Any]]) -> None:
         """Only a `KeyboardInterrupt` or a forced end of the event loop leaves any."""
         if left:
             what = f"{len(left)} task(s) do not run: {names(left)}"
             log(WARNING, "the runner was ended: %s", what)
         for task in left:
-            self._runner._discard(task)
-
-    async def _drain_whatever_happens(self, grace_period: float) -> None:
-        # In a task group, because that waits for its child even when asyncio's Task.cancel() hits
-        # this task: shielding by a cancel scope does not keep that out.
-        async with create_task_group() as group:
-            group.start_soon(self._drain, grace_period)
-
-    async def _drain(self, grace_period: float) -> None:
-        """Steps 1 to 5 of G16, once."""
-        runner = self._runner
-        with CancelScope(shield=True):
-            if not runner.running:
-                return
-            runner.stopping.set()
-            await self._wait_for_tasks(current_time() + grace_period)
-            self._cut_off()
-            deadline = current_time() + self._shield_timeout
-            await self._wait_for_tasks(deadline)
-            runner._registry.enter(CLOSED)
-            await self._wait_for_tasks(deadline)  # what was admitted a moment before
-            self._give_up()
-            await self._wait_for_tasks(math.inf)  # threads
-            runner._host.end()
-
-    def _cut_off(self) -> None:
-        """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
-        runner = self._runner
-        with runner._registry.lock:
-            runner._registry.enter(DRAINING)
-            tasks = runner.tasks
-        unshielded = [task for task in tasks if not task.config.shielded]
-        if unshielded:
-            log(WARNING, "shutdown cancels %d task(s): %s", len(unshielded), names(unshielded))
-        runner._host.cancel_unshielded()  # first, so that none sees another one's end before
-        for task in unshielded:
-            if task.state is PENDING:
-                runner._discard(task)
-        for line in dict.fromkeys(task._line for task in tasks if task._line is not None):
-            line._release()
-
-    async def _wait_for_tasks(self, deadline: float) -> None:
-        runner = self._runner
-        while runner._registry.tasks and current_time() < deadline:
-            with CancelScope(deadline=min(deadline, current_time() + REPORT_INTERVAL)):
-                await runner.join()
-            if runner._registry.tasks and current_time() < deadline:
-                log(WARNING, "shutdown waits for %s", names(runner.tasks))
-
-    def _give_up(self) -> None:
-        """The end of step 4: cancel the shielded tasks that are still there."""
-        if shielded := [task for task in self._runner.tasks if task.config.shielded]:
-            log(
-                CRITICAL,
-                "shutdown cancels shielded tasks, %s s after the others: %s",
-                self._shield_timeout,
-                names(shielded, at_most=len(shielded)),
-            )
-            self._runner._host.end()
+            self._runner._give_up(task)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from traceback import format_exception_only
 from typing import Any
 
+from ._exception import traceback_of
+from ._function import type_name
 from ._task import Task
 
 logger = logging.getLogger("fastapi_tasks")
@@ -17,7 +20,20 @@ NAMES_AT_MOST = 10
 def log(level: int, message: str, *args: object, error: BaseException | None = None) -> None:
     """Log a line, with the traceback of `error` if there is one."""
     with suppress(Exception):
-        logger.log(level, message, *args, exc_info=error, stacklevel=2)
+        if logger.isEnabledFor(level):
+            logger.log(level, message, *args, exc_info=_exc_info(error), stacklevel=2)
+
+
+def _exc_info(error: BaseException | None) -> tuple[Any, Any, Any] | None:
+    """As `logging` takes it, which would ask the error whether it is true."""
+    if error is None:
+        return None
+    traceback = traceback_of(error)
+    try:
+        format_exception_only(error)
+    except Exception as exc:  # no handler could format it either
+        error = RuntimeError(f"{type_name(error)}, which cannot be shown: {type_name(exc)}")
+    return type(error), error, traceback
 
 
 def names(tasks: Sequence[Task[..., Any]], at_most: int = NAMES_AT_MOST) -> str:

@@ -1,4 +1,4 @@
-"""Items handed to an event loop from any thread, without waiting for it.
+"""Calls handed to an event loop from any thread, without waiting for it.
 
 AnyIO's own ways into the loop (`from_thread.run_sync`, portals) wait for the loop's answer. From a
 thread that AnyIO did not start, that answer may never come: a loop that ends between the call and
@@ -10,41 +10,52 @@ from __future__ import annotations
 
 import socket
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
 
 import anyio
 
-T = TypeVar("T")
 
-
-class Mailbox(Generic[T]):
-    """Made and received from on the event loop's thread; `post()` is for any thread."""
+class Mailbox:
+    """Made and received from on the event loop's thread; the rest is for any thread."""
 
     def __init__(self) -> None:
-        self._items: deque[T] = deque()
+        self._calls: deque[Callable[[], object]] = deque()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._is_woken = False  # a byte is on its way
 
-    def post(self, item: T) -> None:
-        """Append `item` and wake the receiver."""
-        self._items.append(item)
+    def post(self, call: Callable[[], object]) -> None:
+        """Hand over a call. If this raises, it is made all the same, with the next one."""
+        self._calls.append(call)
         if not self._is_woken:
-            self._is_woken = True
-            with suppress(OSError):  # closed: there is no receiver
-                self._writer.send(b"\0")
+            self.wake()
 
-    async def receive(self) -> list[T]:
-        """Wait for items; return them in the order they were posted in."""
+    def wake(self) -> None:
+        """Have the receiver look for calls."""
+        try:
+            self._is_woken = True
+            self._writer.send(b"\0")
+        except OSError:
+            pass  # closed: there is no receiver
+        except BaseException:  # a RecursionError, or what a signal handler raises
+            self._is_woken = False
+            raise
+
+    async def receive(self) -> None:
+        """Wait for calls, and make them, in the order they were posted in.
+
+        What one of them raises is raised here. Then the others come next, by a `wake()`.
+        """
         await anyio.wait_readable(self._reader)  # `from anyio import` is slow: it loads streams
         with suppress(BlockingIOError):
             while self._reader.recv(4096):
                 pass
-        # First this, then the items: what is posted from here on sends a byte of its own, what was
-        # posted before is among the items.
+        # First this, then the calls: what is posted from here on sends a byte of its own, what was
+        # posted before is among them.
         self._is_woken = False
-        return [self._items.popleft() for _ in range(len(self._items))]
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
 
     def close(self) -> None:
         self._reader.close()

@@ -1,4 +1,4 @@
-"""What a task needs of those it belongs to: its runner, and the line of its request."""
+"""What a task needs of those it belongs to: its runner, and the line of its run of a route."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ class Runner(Protocol):
         """Cancel a task, from any thread."""
         ...
 
+    def _withdraw(self, task: Task[..., Any]) -> None:
+        """End a task whose `schedule()` call fails, unless it runs already."""
+        ...
+
 
 class Line(Protocol):
-    """The tasks of one request: when they may start, and in which order."""
+    """The tasks of one run of a route: when they may start, and in which order."""
 
     def _add(self, task: Task[..., Any]) -> bool:
         """Take a task in; return whether it starts now."""
@@ -40,7 +44,7 @@ class Line(Protocol):
         ...
 
     def _remove(self, task: Task[..., Any]) -> None:
-        """Forget a task that waits for its timing point."""
+        """Forget a task that will not start."""
         ...
 
     def _take_turn(self, task: Task[..., Any]) -> bool:

@@ -44,15 +44,18 @@ class Registry:
         lock: held for some instructions, by any thread.
         phase: changed by `enter()` only.
         tasks: a set that keeps its order; `list_tasks()` is for other threads.
+        dropped: tasks that did not run, since the app is shutting down; they have finished, but for
+            what the event loop has to tell of that.
     """
 
     def __init__(self, max_tasks: int | None) -> None:
         self.lock = RLock()  # a signal handler may schedule too, wherever it interrupts us
         self.phase = NEW
         self.tasks: dict[Task[..., Any], None] = {}
+        self.dropped: dict[Task[..., Any], None] = {}
         self._max_tasks = math.inf if max_tasks is None else max_tasks
-        self._scheduled = self._failed = self._cancelled = self._refused = 0  # as in `statistics()`
-        self._idle = Event()  # set when `tasks` gets empty; replaced by who waits for that
+        self._succeeded = self._failed = self._cancelled = self._refused = 0  # as in `statistics()`
+        self._idle = Event()  # set when both get empty; replaced by who waits for that
 
     def enter(self, phase: Phase) -> None:
         with self.lock:
@@ -70,11 +73,12 @@ class Registry:
                     f"{self._max_tasks} tasks are unfinished, which is max_tasks: "
                     "schedule less, or answer 503 (Service Unavailable)"
                 )
-            self.tasks[task] = None
-            self._scheduled += 1
             if is_open or task.config.shielded:
+                self.tasks[task] = None
                 return True
             task._enter(CANCELLED)
+            self._cancelled += 1
+            self.dropped[task] = None
             return False
 
     def _check_phase(self) -> None:
@@ -91,27 +95,41 @@ class Registry:
                 "behind the lifespan's yield, or call the function instead"
             )
 
-    def remove(self, task: Task[..., Any]) -> bool:
-        """Count a task as finished; return whether it had not been yet."""
+    def remove(self, task: Task[..., Any]) -> None:
+        """Count a task as finished, once."""
         with self.lock:
-            try:
+            if task in self.dropped:  # and counted
+                del self.dropped[task]
+            elif task in self.tasks:
                 del self.tasks[task]
-            except KeyError:
-                return False
-            if task.state is not SUCCEEDED:
-                self._failed += task.state is FAILED
-                self._cancelled += task.state is CANCELLED
-        return True
+                if task.state is SUCCEEDED:
+                    self._succeeded += 1
+                elif task.state is FAILED:
+                    self._failed += 1
+                else:
+                    self._cancelled += 1
+
+    def __contains__(self, task: Task[..., Any]) -> bool:
+        return task in self.tasks or task in self.dropped
+
+    @property
+    def is_idle(self) -> bool:
+        return not (self.tasks or self.dropped)
 
     def note_idle(self) -> None:
-        if not self.tasks:
+        if self.is_idle:
             self._idle.set()
 
     async def wait_until_idle(self) -> None:
-        while self.tasks:
+        while not self.is_idle:
             if self._idle.is_set():
                 self._idle = Event()
             await self._idle.wait()
+
+    def list_unfinished(self) -> tuple[Task[..., Any], ...]:
+        """The tasks that the shutdown waits for, those that did not run included."""
+        with self.lock:
+            return (*self.tasks, *self.dropped)
 
     def list_tasks(self) -> tuple[Task[..., Any], ...]:
         with self.lock:
@@ -120,12 +138,13 @@ class Registry:
     def statistics(self) -> TaskStatistics:
         with self.lock:
             unfinished = len(self.tasks)
+            finished = self._succeeded + self._failed + self._cancelled
             waiting = sum(task.state is PENDING for task in self.tasks)
             return TaskStatistics(
-                scheduled=self._scheduled,
+                scheduled=unfinished + finished,
                 waiting=waiting,
                 running=unfinished - waiting,
-                succeeded=self._scheduled - unfinished - self._failed - self._cancelled,
+                succeeded=self._succeeded,
                 failed=self._failed,
                 cancelled=self._cancelled,
                 refused=self._refused,

@@ -1,13 +1,14 @@
-"""The three timing points of one request, and the order its tasks start in.
+"""The timing points of one run of a route, and the order its tasks start in.
 
 Theory of operation
 -------------------
 
-The request's exchange (`_exchange`) tells the tasks when the response starts and when it has ended;
-`_fastapi` tells them when the route has.
+A request runs one route, as a rule; a middleware that tries again or a batch endpoint runs more,
+and each run has tasks and timing points of its own. The request's exchange (`_exchange`) tells them
+when the response starts and when it has ended; `_fastapi` tells a run when its route has.
 
 *Order* (G4). Tasks that are spawned together do not start in that order on Trio, which reverses
-every other batch. So a request keeps those of its tasks that have been spawned and have not started
+every other batch. So a run keeps those of its tasks that have been spawned and have not started
 in a queue, and each, when it runs first, yields until it is the queue's head. That is enough,
 because all tasks spawned earlier get to run within the same round of the event loop: asyncio need
 not yield, but for tasks on their way from threads, and Trio does so once per task on average. A
@@ -19,7 +20,6 @@ It is also all that *responses* have to wait for (G3): until what stands in the 
 from __future__ import annotations
 
 from collections import deque
-from contextvars import copy_context
 from logging import INFO
 from typing import Any
 from weakref import WeakSet
@@ -27,16 +27,18 @@ from weakref import WeakSet
 from anyio import get_current_task
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from ._call import without_cancellations
+from ._exception import without_cancellations
 from ._log import log, names
 from ._registry import DRAINING
 from ._runner import TaskRunner
 from ._scheduler import DerivedScheduler, TaskScheduler
 from ._task import PENDING, Task, Timing
 
+_ROUNDS = 100  # of the event loop, within which what was handed over starts: it takes a few
+
 
 class RequestTasks(TaskScheduler):
-    """The scheduler of one request; as such it schedules tasks that start now.
+    """The scheduler of one run of a route; as such it schedules tasks that start now.
 
     "Now" is when the endpoint first waits for something, and before the response starts.
 
@@ -51,7 +53,6 @@ class RequestTasks(TaskScheduler):
         "_holding",
         "_queue",
         "_responded",
-        "_route",
         "_route_task",
         "_waiting",
         "runner",
@@ -70,8 +71,7 @@ class RequestTasks(TaskScheduler):
         # What the response waits for: weak, since a WebSocket may have any number, and no response.
         self._holding: WeakSet[Task[..., Any]] | None = None
         self._responded = False
-        self._route: object = None
-        self._route_task = 0  # the id of the event-loop task that it runs in
+        self._route_task = get_current_task().id
 
     @property
     def after_route(self) -> TaskScheduler:
@@ -97,15 +97,16 @@ class RequestTasks(TaskScheduler):
 
     def _add(self, task: Task[..., Any]) -> bool:
         with self.runner._registry.lock:
+            if task.state is not PENDING:
+                return False
             if task.config.hold_response and not self._responded:
                 self._hold_response_for(task)
             waiting = self._waiting.get(task.timing)
             if waiting is None or self.runner._registry.phase is DRAINING:  # now, or passed (G7)
                 self._queue.append(task)
                 return True
-            if task.state is PENDING:
-                task._context = copy_context()
-                waiting[task] = None
+            task._context = self.runner._host.copy_context()
+            waiting[task] = None
             return False
 
     def _hold_response_for(self, task: Task[..., Any]) -> None:
@@ -116,25 +117,18 @@ class RequestTasks(TaskScheduler):
 
     def _remove(self, task: Task[..., Any]) -> None:
         self._waiting.get(task.timing, {}).pop(task, None)
-
-    def _begin_route(self, route: object) -> bool:
-        """Note which route is running; return whether its end is to be reported.
-
-        `route` is any object that only this run of the route has. There is more than one in a
-        request when a middleware calls the app again.
-        """
-        if route is self._route or self._responded:  # known, or too late to matter
-            return False
-        with self.runner._registry.lock:
-            self._waiting = {"after_route": {}, **self._waiting}
-        self._route, self._route_task = route, get_current_task().id
-        return True
+        queue = self._queue  # what stands between others is taken out when their turn comes
+        while queue and queue[-1].state is not PENDING:
+            queue.pop()
+        while queue and queue[0].state is not PENDING:
+            queue.popleft()
 
     def _reach(self, timing: Timing) -> None:
         """A timing point has come: start the tasks that wait for it, once."""
         with self.runner._registry.lock:
-            tasks = tuple(self._waiting.pop(timing, ()))
+            tasks = tuple(self._waiting.get(timing, ()))
             self._queue.extend(tasks)
+            self._waiting.pop(timing, None)
         for task in tasks:
             self.runner._start_late(task)
 
@@ -184,14 +178,9 @@ class RequestTasks(TaskScheduler):
             task in self._waiting.get(task.timing, ()) and get_current_task().id == self._route_task
         )
 
-    async def _response_starts(self) -> None:
-        """Start what comes before the response, and wait for what holds it."""
+    def _response_starts(self) -> None:
+        """The response starts now, or has started before this run of the route began."""
         self._reach("after_route")  # which the route's end has done, if the route made the response
-        await self._all_started()
-        while holding := self._unfinished_holding():
-            for task in holding:
-                await task.finished.wait()
-            await self._all_started()
         self._responded = True
 
     def _unfinished_holding(self) -> list[Task[..., Any]]:
@@ -201,10 +190,9 @@ class RequestTasks(TaskScheduler):
     async def _all_started(self) -> None:
         """Wait until what was handed over has started; not what that hands over, without end."""
         for task in tuple(self._queue):
-            while task.state is PENDING:
+            for _ in range(_ROUNDS):
+                if task.state is not PENDING:
+                    break
                 await cancel_shielded_checkpoint()
-
-    def _respond(self) -> None:
-        """The response had started before the first use of tasks."""
-        self._reach("after_route")
-        self._responded = True
+            else:
+                await task.started.wait()

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate
 from logging import ERROR, WARNING
@@ -27,12 +26,13 @@ from typing import Any
 from anyio import CancelScope, CapacityLimiter, Event, TaskHandle
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from ._call import call_task, handle_error, judge
+from ._call import thread_slot
 from ._config import TaskConfig
-from ._function import thread_slot
+from ._exception import without_cancellations
 from ._host import Host
 from ._instrument import GuardedInstrument, Instrument
 from ._log import log
+from ._outcome import call_with_options, contain, handle_error, is_plain, judge
 from ._registry import DRAINING, OPEN, Registry
 from ._scheduler import TaskScheduler
 from ._statistics import TaskStatistics
@@ -92,7 +92,7 @@ class TaskRunner(TaskScheduler):
         Raises:
             FastAPITasksError: in a task of this runner, which would wait for itself.
         """
-        if (task := running_task.get()) in self._registry.tasks:
+        if (task := running_task()) is not None and task in self._registry.tasks:
             raise FastAPITasksError(f"task {task.name!r} would wait for itself: join() elsewhere")
         await self._registry.wait_until_idle()
 
@@ -114,12 +114,19 @@ class TaskRunner(TaskScheduler):
                 instrument.task_scheduled(task)
             if not runs:
                 log(WARNING, "task %r does not run: %s", task.name, _NOT_SHIELDED)
-                self._host.call(partial(self._forget, task))
             elif task._line is None or task._line._add(task):
                 self._start(task)
-        except BaseException:  # a RecursionError, say: no task is left that nobody starts
-            self._host.call(partial(self._discard, task))
-            raise
+        finally:
+            task._is_handed_over = True
+            if task._is_over:
+                self._host.call(partial(self._forget, task))
+
+    def _withdraw(self, task: Task[..., Any]) -> None:
+        # An exception may come anywhere in `_submit()`, and the stack may be all but used up: so
+        # this needs no more of it than the admission did. The loop does the rest.
+        task._is_handed_over = True
+        if task in self._registry.tasks:
+            self._host.mailbox.post(partial(self._discard, task))
 
     def _start(self, task: Task[..., Any]) -> None:
         """Have a task run on the event loop: spawn it, or leave that to the loop's thread."""
@@ -133,7 +140,8 @@ class TaskRunner(TaskScheduler):
         if task._handle is not None:
             task._context = None
         else:
-            task._context = copy_context() if context is None else context  # an empty one is falsy
+            if context is None:  # an empty one is falsy
+                task._context = self._host.copy_context()
             self._host.post(partial(self._start_late, task))
 
     def _start_late(self, task: Task[..., Any]) -> None:
@@ -148,7 +156,7 @@ class TaskRunner(TaskScheduler):
         self._host.call(partial(self._cancel_here, task))
 
     def _cancel_here(self, task: Task[..., Any]) -> None:
-        if task.state is PENDING:
+        if task.state is not RUNNING:
             self._discard(task)
         elif task._handle is not None:
             task._handle.cancel()
@@ -157,31 +165,46 @@ class TaskRunner(TaskScheduler):
 
     async def _run(self, task: Task[..., Any], scope: CancelScope) -> None:
         """Run a task, from its turn to the end of its error handler."""
+        line, threads = task._line, self._host.threads
         try:
-            if (line := task._line) is not None:
-                while task.state is PENDING and not line._take_turn(task):
-                    await cancel_shielded_checkpoint()
+            while line is not None and task.state is PENDING and not line._take_turn(task):
+                await cancel_shielded_checkpoint()
             if task.state is not PENDING:  # cancelled meanwhile
                 return
             task._enter(RUNNING)
-            running_task.set(task)
+            task._run_here()
             if thread_slot.get() is not None:  # of the thread that scheduled it
                 thread_slot.set(None)
-            threads = self._host.threads
             try:
                 for instrument in self._instruments:
                     instrument.task_started(task)
-                task._result = await call_task(task, threads)
+                if is_plain(task):  # most: no coroutine of ours is around it
+                    task.attempts = 1
+                    task._result = await task.func(*task.args, **task.kwargs)
+                else:
+                    task._result = await call_with_options(task, threads)
             except BaseException as exc:
                 judge(task, exc, scope)
             else:
-                task.state = SUCCEEDED
+                task._enter(SUCCEEDED)
             if task.exception is not None:
                 await handle_error(task, threads, scope)
+        except BaseException as exc:
+            self._break_off(task, exc, scope)
         finally:
-            if task.state is PENDING:  # hit in its turn
-                self._lose(task)
             self._forget(task)
+            del task, line  # an exception of the task's may hold this frame
+
+    def _break_off(self, task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
+        """The last guard (G12): whatever else was wrong, the task ends, and it is said."""
+        failure = without_cancellations(exc)
+        if task.state is PENDING and failure is None:  # hit in its turn
+            self._lose(task)
+        elif task.state is RUNNING:
+            judge(task, exc, scope)
+        else:
+            self._discard(task)
+            contain(exc, failure, "the start or the end of task %r", task, scope)
 
     async def _clear_up(self) -> None:
         """End the tasks that a lost task group has left, which the event loop will not run."""
@@ -196,7 +219,8 @@ class TaskRunner(TaskScheduler):
             if handle is not None and handle.status not in _GOING_ON:  # it was not let end
                 with suppress(RuntimeError):  # it goes on all the same
                     handle.coro.close()  # now, not at some garbage collection
-                self._forget(task)
+                self._give_up(task)
+        self._registry.note_idle()  # should a task have failed to do so
 
     def _unbegun(self) -> dict[Task[..., Any], Coroutine[Any, Any, None]]:
         """The tasks that are spawned and have not taken their first step."""
@@ -211,19 +235,32 @@ class TaskRunner(TaskScheduler):
         self._discard(task)
 
     def _discard(self, task: Task[..., Any]) -> None:
-        """Cancel a task that has not started."""
-        task._enter(CANCELLED)
-        task._context = None
-        if task._line is not None:
-            with self._registry.lock:
-                task._line._remove(task)
+        """Cancel a task, if it has not started."""
+        if task.state is PENDING:
+            task._enter(CANCELLED)
+            if task._line is not None:
+                with self._registry.lock:
+                    task._line._remove(task)
+        if task._is_over:
+            self._forget(task)
+
+    def _give_up(self, task: Task[..., Any]) -> None:
+        """End a task that the event loop does not run any more."""
+        task._is_handed_over = True
+        if not task._is_over:
+            task._enter(CANCELLED)
         self._forget(task)
 
     def _forget(self, task: Task[..., Any]) -> None:
-        """The task has finished; of a cancelled one its unused coroutine says so once more."""
-        if not self._registry.remove(task):
+        """The task has finished; of a cancelled one its unused coroutine says so once more.
+
+        While its `schedule()` call is under way, in a thread, that is too early: instruments hear
+        of its end after its beginning, and the shutdown waits for the thread.
+        """
+        if not task._is_handed_over or task not in self._registry:
             return
         task._finish()
+        self._registry.remove(task)
         for instrument in self._instruments:
             instrument.task_finished(task)
         self._registry.note_idle()

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, ParamSpec, TypeVar, overload
 
 from ._config import TaskConfig, TaskErrorHandler, TaskRetry
-from ._function import check_callable
+from ._function import why_not
 from ._task import Task, Timing
 
 P = ParamSpec("P")
@@ -60,9 +60,16 @@ class TaskScheduler(ABC):
             TasksClosedError: the app has shut down.
             TooManyTasksError: as many tasks are unfinished as `add_tasks(max_tasks=)` allows.
         """
-        check_callable(func)
         task: Task[..., Any] = Task(func, args, kwargs, self._config, self._timing)
-        self._submit(task)
+        del func, args, kwargs  # no traceback of what follows shows them (G13)
+        if task._is_async is None:
+            raise TypeError(why_not(task.func))
+        try:
+            self._submit(task)
+        except BaseException:
+            if task._runner is not None:
+                task._runner._withdraw(task)
+            raise
         return task
 
     def task(

@@ -8,12 +8,15 @@ from contextvars import Context, ContextVar
 from enum import Enum
 from threading import RLock
 from types import TracebackType
-from typing import Any, Generic, Literal, NoReturn, ParamSpec, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast
+from weakref import ref
 
 from anyio import Event, TaskCancelled, TaskFailed, TaskHandle
 
+from ._call import Call
 from ._config import TaskConfig
-from ._function import call, function_name
+from ._exception import is_a, raise_again, traceback_of
+from ._function import Handle, function_name, is_async
 from ._owner import Line, Runner
 from .errors import FastAPITasksError
 
@@ -29,12 +32,20 @@ _NO_OPTIONS = TaskConfig()
 _lock = RLock()
 
 
-# The task whose function runs in this context.
-running_task: ContextVar[Task[..., Any] | None] = ContextVar("running_task", default=None)
+# The task whose function runs in this context. A weak reference, since contexts outlive tasks: the
+# timers of asyncio, say, keep theirs until their time has come, also when they were cancelled.
+_running: ContextVar[ref[Task[..., Any]] | None] = ContextVar("running", default=None)
+
+
+def running_task() -> Task[..., Any] | None:
+    reference = _running.get()
+    return None if reference is None else reference()
 
 
 class TaskState(Enum):
     """Where a task stands. It never leaves one of the last three."""
+
+    leads_to: tuple[TaskState, ...]
 
     PENDING = "pending"
     """Handed over; its timing point or its first step is still to come."""
@@ -49,8 +60,13 @@ class TaskState(Enum):
 # On Python 3.11 it takes four times as long to look a member up on its class.
 PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED = TaskState
 
+# The table of states (G21): which may follow which.
+PENDING.leads_to = (RUNNING, CANCELLED)
+RUNNING.leads_to = (SUCCEEDED, FAILED, CANCELLED)
+SUCCEEDED.leads_to = FAILED.leads_to = CANCELLED.leads_to = ()
 
-class Task(Generic[P, T]):
+
+class Task(Handle, Generic[P, T]):
     """One call of one function, handed over with `schedule()`, which returns it.
 
     Attributes:
@@ -58,6 +74,7 @@ class Task(Generic[P, T]):
         args: its positional arguments.
         kwargs: its keyword arguments.
         config: its options, merged from the app's, the scheduler's and the call's.
+        name: the configured one, or the function's qualified name. It never shows arguments.
         timing: `"now"`, `"after_route"` or `"after_response"`.
         attempts: how many attempts were begun; more than one with `retry`. An attempt whose time
             was up before its thread began counts, too.
@@ -70,7 +87,9 @@ class Task(Generic[P, T]):
         "_context",
         "_finished",
         "_handle",
+        "_is_async",
         "_is_finished",
+        "_is_handed_over",
         "_line",
         "_result",
         "_runner",
@@ -82,6 +101,7 @@ class Task(Generic[P, T]):
         "exception",
         "func",
         "kwargs",
+        "name",
         "state",
         "timing",
     )
@@ -90,6 +110,7 @@ class Task(Generic[P, T]):
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     config: TaskConfig
+    name: str
     timing: Timing
     attempts: int
     state: TaskState
@@ -107,6 +128,7 @@ class Task(Generic[P, T]):
         self.args = args
         self.kwargs = kwargs
         self.config = config
+        self.name = config.name or function_name(func)
         self.timing = timing
         self.state = PENDING
         self.exception = None
@@ -114,20 +136,18 @@ class Task(Generic[P, T]):
         self._started: Event | None = None
         self._finished: Event | None = None
         self._is_finished = False
+        self._is_handed_over = False  # the `schedule()` call is past all that it does
+        self._is_async = is_async(func)  # `None`: it cannot be called
         # The `schedule()` call's context, while the task has to wait for its start.
         self._context: Context | None = None
         self.attempts = 0
         self._result: Any = None
         self._traceback: TracebackType | None = None  # of `exception`, as it was when it failed
-        # Whom the task belongs to, from its `schedule()` call on, and its event-loop task.
+        # Whom the task belongs to, from its `schedule()` call on, and its event-loop task; but for
+        # the runner, until it has finished.
         self._runner: Runner | None = None
         self._line: Line | None = None
         self._handle: TaskHandle[None] | None = None
-
-    @property
-    def name(self) -> str:
-        """The configured name, or the function's qualified name. It never shows arguments."""
-        return self.config.name or function_name(self.func)
 
     @property
     def started(self) -> Event:
@@ -175,21 +195,16 @@ class Task(Generic[P, T]):
         """
         self._check_wait()
         yield from self.finished.wait().__await__()
-        if self.state is CANCELLED:
-            raise TaskCancelled(f"task {self.name!r} was cancelled")
-        if isinstance(self.exception, Exception):
-            self._raise(self.exception)
-        if self.exception is not None:
-            raise TaskFailed(f"task {self.name!r} failed") from self.exception
-        return cast("T", self._result)
-
-    def _raise(self, error: Exception) -> NoReturn:
-        """Raise the task's exception as it was, however many wait for it, and where."""
-        context = error.__context__
         try:
-            raise error.with_traceback(self._traceback)
+            if self.state is CANCELLED:
+                raise TaskCancelled(f"task {self.name!r} was cancelled")
+            if self.exception is None:
+                return cast("T", self._result)
+            if is_a(self.exception, Exception):
+                raise_again(self.exception, self._traceback)
+            raise TaskFailed(f"task {self.name!r} failed") from self.exception
         finally:
-            error.__context__ = context
+            del self  # what is raised has this frame in its traceback
 
     def _check_wait(self) -> None:
         if self._is_finished:
@@ -198,7 +213,7 @@ class Task(Generic[P, T]):
             raise FastAPITasksError(
                 f"task {self.name!r} runs in another event loop: await it there"
             )
-        if running_task.get() is self:
+        if running_task() is self:
             raise FastAPITasksError(f"task {self.name!r} cannot wait for itself")
         if self._line is not None and self._line._holds_up(self):
             raise FastAPITasksError(
@@ -213,7 +228,14 @@ class Task(Generic[P, T]):
         returns or raises is passed on.
         """
         threads = self._runner._threads if self._runner is not None else None
-        result: T = await call(self.func, self.args, self.kwargs, threads)
+        call = Call(
+            self.func, self.args, self.kwargs, is_async=self._is_async is True, threads=threads
+        )
+        del self  # as in `__await__()`
+        try:
+            result: T = await call.start()
+        finally:
+            call.clear()
         return result
 
     # The rest is the runner's, on the event loop's thread.
@@ -223,26 +245,38 @@ class Task(Generic[P, T]):
         """Whether `cancel()` was called while it ran."""
         return self._handle is not None and self._handle.status is TaskHandle.Status.CANCELLING
 
-    def _enter(self, state: TaskState) -> None:
-        """Leave `PENDING`."""
+    @property
+    def _is_over(self) -> bool:
+        """Whether the state is final."""
+        return not self.state.leads_to
+
+    def _enter(self, state: TaskState, exception: BaseException | None = None) -> None:
+        """Change the state, and set `exception` with it. Nothing else does (G21)."""
+        if state not in self.state.leads_to:
+            raise RuntimeError(f"{self!r} cannot become {state.value}")
+        if exception is not None:
+            self._traceback = traceback_of(exception)
+            self.exception = exception
         # Without the lock: whoever makes the event first stores it and then looks at the state,
         # which is changed here before the look at the event. So one of the two sets it, or both do.
         self.state = state
         if self._started is not None:
             _set(self._started)
 
-    def _fail(self, exception: BaseException) -> None:
-        self._traceback = exception.__traceback__
-        self.exception = exception
-        self.state = FAILED
+    def _run_here(self) -> None:
+        """Note that it is this task that runs in the current context."""
+        _running.set(ref(self))
 
     def _finish(self) -> None:
         self._is_finished = True
         if self._finished is not None:
             _set(self._finished)
+        self._context = self._line = self._handle = None
 
 
 def _set(event: Event) -> None:
-    # Whoever waits for it in another event loop, which is wrong, must not harm the task's.
-    with suppress(Exception):
-        event.set()
+    # Whoever waits for it in another event loop, which is wrong, must not harm the task's. And
+    # twice, for those who wait here, should an exception come in between.
+    for _ in range(2):
+        with suppress(Exception):
+            event.set()

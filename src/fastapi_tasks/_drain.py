@@ -1,0 +1,104 @@
+"""The drain: what a shutdown does to the tasks, in the five steps of G16."""
+
+from __future__ import annotations
+
+import math
+from logging import CRITICAL, ERROR, WARNING
+
+from anyio import CancelScope, current_time
+from anyio.lowlevel import cancel_shielded_checkpoint
+
+from ._log import log, names
+from ._registry import CLOSED, DRAINING
+from ._runner import TaskRunner
+
+REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
+ROUNDS = 50  # of the event loop, in which those who waited for the last tasks may schedule more
+
+
+class Drain:
+    """The drain of one lifespan.
+
+    Args:
+        grace_period: seconds for all tasks, if the server announces the shutdown.
+        shield_timeout: seconds for shielded tasks after that.
+    """
+
+    def __init__(self, runner: TaskRunner, grace_period: float, shield_timeout: float) -> None:
+        self._runner = runner
+        self._registry = runner._registry
+        self._grace_period = grace_period
+        self._shield_timeout = shield_timeout
+        self._deadline = math.inf  # of the shielded tasks; set when their time begins
+
+    async def run(self, *, with_grace: bool = False) -> None:
+        """Take the five steps, unless they were taken already."""
+        if not self._runner.running:
+            return
+        grace = current_time() + (self._grace_period if with_grace else 0)
+        with CancelScope(shield=True):
+            try:
+                await self._take_steps(grace)
+            except Exception as exc:
+                log(ERROR, "the shutdown failed half-way, and begins anew", error=exc)
+                await self._take_steps(grace)
+            finally:
+                try:
+                    self._registry.enter(CLOSED)
+                finally:
+                    self._runner._host.end()
+
+    async def _take_steps(self, grace: float) -> None:
+        """Each of them may be taken twice."""
+        self._runner.stopping.set()
+        await self._wait_for_tasks(grace)
+        await self._cut_off()
+        await self._wait_for_tasks(self._deadline)
+        self._registry.enter(CLOSED)
+        await self._wait_for_tasks(self._deadline)  # what was admitted a moment before
+        self._give_up()
+        await self._wait_for_tasks(math.inf)  # threads
+
+    async def _cut_off(self) -> None:
+        """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
+        runner = self._runner
+        with self._registry.lock:
+            self._registry.enter(DRAINING)
+            tasks = runner.tasks
+        if self._deadline == math.inf:
+            self._deadline = current_time() + self._shield_timeout
+        unshielded = [task for task in tasks if not task.config.shielded]
+        if unshielded:
+            log(WARNING, "shutdown cancels %d task(s): %s", len(unshielded), names(unshielded))
+        runner._host.cancel_unshielded()  # first, so that none sees another one's end before
+        for task in unshielded:
+            runner._discard(task)
+        for line in dict.fromkeys(task._line for task in tasks if task._line is not None):
+            line._release()
+        if tasks:
+            await self._settle()
+
+    async def _wait_for_tasks(self, deadline: float) -> None:
+        while not self._registry.is_idle and current_time() < deadline:
+            with CancelScope(deadline=min(deadline, current_time() + REPORT_INTERVAL)):
+                await self._registry.wait_until_idle()
+            if self._registry.is_idle:
+                await self._settle()
+            elif current_time() < deadline:
+                log(WARNING, "shutdown waits for %s", names(self._registry.list_unfinished()))
+
+    async def _settle(self) -> None:
+        """Let those go on who waited for a task: a request whose response it held, say."""
+        for _ in range(ROUNDS if self._runner.running else 0):
+            await cancel_shielded_checkpoint()
+
+    def _give_up(self) -> None:
+        """The end of step 4: cancel the shielded tasks that are still there."""
+        if shielded := [task for task in self._runner.tasks if task.config.shielded]:
+            log(
+                CRITICAL,
+                "shutdown cancels shielded tasks, %s s after the others: %s",
+                self._shield_timeout,
+                names(shielded, at_most=len(shielded)),
+            )
+            self._runner._host.end()

@@ -1,0 +1,150 @@
+"""Running one task: its call with its options, how it ended, its error handler.
+
+No failure gets out (G12).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from contextlib import nullcontext
+from logging import ERROR, WARNING
+from types import CoroutineType
+from typing import Any
+
+from anyio import CancelScope, CapacityLimiter
+
+from ._call import Call
+from ._exception import is_a, is_interrupt, without_cancellations
+from ._function import is_async, is_awaitable, type_name
+from ._log import log
+from ._task import CANCELLED, FAILED, Task
+
+
+def is_plain(task: Task[..., Any]) -> bool:
+    """Whether it is to be called as it is, without options that have to do with that."""
+    config = task.config
+    has_options = (
+        config.timeout is not None or config.limiter is not None or config.retry is not None
+    )
+    return task._is_async is True and not has_options
+
+
+async def call_with_options(task: Task[..., Any], threads: CapacityLimiter) -> Any:
+    call = _TaskCall(task, threads)
+    del task
+    try:
+        return await call.run()
+    finally:
+        call.clear()
+
+
+class _TaskCall(Call):
+    """A task's call, as its options say: `retry(limiter(thread slot(timeout(call))))`.
+
+    No token is held while a retry backs off, and waiting does not use up the timeout.
+    """
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: Task[..., Any], threads: CapacityLimiter) -> None:
+        super().__init__(
+            task.func,
+            task.args,
+            task.kwargs,
+            is_async=task._is_async is True,
+            threads=threads,
+            timeout=task.config.timeout,
+        )
+        self._task = task
+
+    def clear(self) -> None:
+        super().clear()
+        del self._task
+
+    def run(self) -> Awaitable[Any]:
+        config = self._task.config
+        if config.retry is not None:
+            return self._retry()
+        if config.limiter is not None:
+            return self._attempt()
+        self._task.attempts += 1
+        return self.start()
+
+    async def _attempt(self) -> Any:
+        limiter = self._task.config.limiter
+        async with nullcontext() if limiter is None else limiter:
+            self._task.attempts += 1
+            return await self.start()
+
+    async def _retry(self) -> Any:
+        retry = self._task.config.retry
+        assert retry is not None
+        result: Any = retry(self._attempt)
+        if not _is_attempt(result):
+            if not is_awaitable(result):
+                raise TypeError(f"{_RETRY}, whose call can be awaited, not {type_name(retry)}")
+            result = await result
+        if _is_attempt(result):
+            result.close()
+            raise TypeError(f"{_RETRY}, which awaits each attempt, not {type_name(retry)}")
+        return result
+
+
+_RETRY = (
+    "retry must be an async caller, such as stamina.AsyncRetryingCaller(...).on(...) or "
+    "tenacity.AsyncRetrying(...)"
+)
+_ATTEMPT = _TaskCall._attempt.__code__
+
+
+def _is_attempt(result: object) -> bool:
+    """Whether it is what an attempt gives before it is awaited: so it was not."""
+    return type(result) is CoroutineType and result.cr_code is _ATTEMPT
+
+
+def judge(task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
+    """Note what a task's call has raised; raise it only if it is a `KeyboardInterrupt`.
+
+    `scope` is the one that the runner cancels the task by: a cancellation from elsewhere is worth
+    a warning.
+    """
+    failure = without_cancellations(exc)
+    if failure is None:
+        task._enter(CANCELLED)
+    else:
+        task._enter(FAILED, failure)
+    contain(exc, failure, "task %r", task, scope)
+
+
+async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope) -> None:
+    """Run the error handler of a task that has failed, if it has one for that."""
+    handler = task.config.on_error
+    if handler is None or not is_a(task.exception, Exception):
+        return
+    call = Call(
+        handler, (task, task.exception), {}, is_async=is_async(handler) is True, threads=threads
+    )
+    try:
+        await call.start()
+    except BaseException as exc:
+        contain(exc, without_cancellations(exc), "the error handler of task %r", task, scope)
+    finally:
+        call.clear()
+
+
+def contain(
+    exc: BaseException,
+    failure: BaseException | None,
+    what: str,
+    task: Task[..., Any],
+    scope: CancelScope,
+) -> None:
+    """Say in the log what deserves to be said; let `KeyboardInterrupt` pass, and nothing else."""
+    if failure is None:
+        if not (scope.cancel_called or task._is_cancelling):
+            what += " was cancelled, but not by this library: it ended here"
+            log(WARNING, what, task.name)
+    elif is_interrupt(failure):
+        raise exc
+    else:
+        log(ERROR, what + " failed", task.name, error=failure)
