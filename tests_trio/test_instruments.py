@@ -4,7 +4,7 @@ import threading
 
 import anyio
 import pytest
-from anyio import to_thread
+from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 
 from fastapi_tasks import Instrument, RequestTasks, TaskState
@@ -170,3 +170,65 @@ async def test_an_instrument_that_cancels():
     assert journal == []
     assert [task.state for task in tasks] == [TaskState.CANCELLED] * 2
     assert runner.statistics().cancelled == 2
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("drained", [True, False])
+async def test_each_instrument_hears_of_the_beginning_before_the_end(drained):
+    """Also when the task ends, or the drain cancels it, while one before it takes its time."""
+    scheduling, go_on = threading.Event(), threading.Event()
+
+    class Slow(Instrument):
+        def task_scheduled(self, task):
+            scheduling.set()
+            go_on.wait(10)
+
+    first, last = Recorder(), Recorder()
+    app = make_app(instruments=[first, Slow(), last], grace_period=0)
+    runner = app.state.runner
+    handles = []
+
+    def schedule():
+        handles.append(runner.task(name="slow").schedule(anyio.sleep_forever))
+
+    thread = threading.Thread(target=schedule)
+    async with serving(app):
+        thread.start()
+        await to_thread.run_sync(scheduling.wait)
+        if not drained:
+            runner.tasks[0].cancel()
+            await settle()
+            go_on.set()
+            await runner.join()
+        threading.Timer(0.05, go_on.set).start()
+    thread.join()
+    wanted = [("scheduled", "pending"), ("finished", "cancelled")]
+    assert first.of("slow") == wanted
+    assert [what for what, _ in last.of("slow")] == ["scheduled", "finished"]
+
+
+@pytest.mark.real_time
+async def test_a_task_that_ends_before_its_schedule_call_has():
+    """As it may, when a thread is slow to return: it is finished then, and told of once."""
+    recorder = Recorder()
+    app = make_app(instruments=[recorder])
+    runner = app.state.runner
+    host_post = []
+
+    def schedule_slowly():
+        post = runner._host.post
+
+        def post_and_wait(call):
+            post(call)
+            if not host_post:
+                host_post.append(call)
+                from_thread.run(anyio.sleep, 0.05)  # in which the task ends
+
+        runner._host.post = post_and_wait
+        return runner.task(name="quick").schedule(checkpoint)
+
+    async with serving(app):
+        task = await to_thread.run_sync(schedule_slowly)
+        with anyio.fail_after(5):
+            await task.finished.wait()
+    assert [what for what, _ in recorder.of("quick")] == ["scheduled", "started", "finished"]

@@ -1,6 +1,7 @@
 """G19, and how many tasks there are."""
 
 import gc
+import threading
 
 import anyio
 import pytest
@@ -105,3 +106,34 @@ async def test_a_refused_task_is_freed():
         assert (await server.get()).status_code == 200
         gc.collect()
         assert not any(reference() for reference in references)
+
+
+@pytest.mark.real_time
+async def test_what_the_drain_refuses_does_not_count():
+    """G19: it has finished, although the event loop has not heard of it yet."""
+    app = make_app(max_tasks=2, grace_period=0)
+    runner = app.state.runner
+    seen = []
+
+    def schedule():
+        tasks = [runner.schedule(checkpoint) for _ in range(5)]
+        seen.extend(task.state.value for task in tasks)
+        seen.append(runner.statistics())
+        seen.append(runner.tasks)
+
+    async def in_the_drain():
+        try:
+            await anyio.sleep_forever()
+        finally:
+            thread = threading.Thread(target=schedule)
+            thread.start()
+            thread.join()  # while the event loop stands still
+
+    async with serving(app):
+        runner.task(name="last").schedule(in_the_drain)
+        await settle()
+    assert seen[:5] == ["cancelled"] * 5
+    counts = seen[5]
+    assert (counts.scheduled, counts.cancelled, counts.running, counts.refused) == (6, 5, 1, 0)
+    assert [task.name for task in seen[6]] == ["last"]
+    assert runner.statistics().cancelled == 6

@@ -444,3 +444,43 @@ async def test_context_is_a_copy():
         app.state.runner.schedule(change)
         await app.state.runner.join()
         assert variable.get() == 0
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("other", ["trio", "asyncio"])
+async def test_from_the_thread_of_another_event_loop(other):
+    """G8, G11: the task runs in the app's, with all that AnyIO has there, and harms nobody."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+    var: contextvars.ContextVar[str] = contextvars.ContextVar("var")
+
+    async def work(name):
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep, 0)
+        await to_thread.run_sync(journal.append, f"{name} {var.get()}")
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        await to_thread.run_sync(visit, tasks)
+
+    def visit(tasks):
+        async def main():
+            var.set(other)
+            for shield in (False, True):
+                runner.task(shield=shield).schedule(work, f"shield={shield}")
+            tasks.after_route.schedule(work, "after route")
+
+        thread = threading.Thread(target=anyio.run, args=(main,), kwargs={"backend": other})
+        thread.start()
+        thread.join()
+
+    async with serving(app) as server:
+        bystander = runner.schedule(anyio.sleep, 0.05)
+        assert (await server.get()).status_code == 200
+        await runner.join()
+    assert sorted(journal) == [
+        f"after route {other}",
+        f"shield=False {other}",
+        f"shield=True {other}",
+    ]
+    assert bystander.state is TaskState.SUCCEEDED

@@ -11,12 +11,13 @@ import anyio
 import pytest
 from anyio import to_thread
 from anyio.lowlevel import checkpoint
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.responses import StreamingResponse
 
 from fastapi_tasks import (
     FastAPITasksError,
     FastAPITasksUninitializedAppError,
+    Instrument,
     Task,
     Tasks,
     TasksClosedError,
@@ -578,3 +579,200 @@ async def test_nothing_is_left_behind(monkeypatch):
         await settle()
         gc.collect()
         assert [reference() for reference in references] == [None] * 6
+
+
+async def test_startup_failed_is_passed_on_at_once():
+    """G15: after a drain, to a server that waits for it, by an app that waits for one more."""
+    app, journal = FastAPI(), Journal()
+
+    class Pool:
+        """A middleware that takes part in the lifespan by itself."""
+
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            await receive()
+            runner.task(shield=True).schedule(journal.task("reported", sleep=1))
+            runner.schedule(journal.ends("unshielded", sleep=5))
+            await settle()
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+            journal.append("goes on")
+            await receive()
+
+    app.add_middleware(Pool)
+    runner = add_tasks(app, grace_period=100)
+    server = Server(app)
+    begin = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.run)
+        await server.answered.wait()
+        assert anyio.current_time() - begin == 1
+        assert server.sent == ["startup.failed"]
+        assert not runner.running
+        await settle()
+        group.cancel_scope.cancel()
+    assert sorted(journal[:2]) == ["reported", "unshielded starts"]
+    assert journal[2:] == ["unshielded cancelled", "goes on"]
+
+
+async def test_an_app_that_asks_for_a_message_after_its_shutdown():
+    """G15: it has ended its lifespan as well; the server hears of it when the runner has ended."""
+    app, journal = FastAPI(), Journal()
+
+    class Endless:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            while True:
+                message = await receive()
+                journal.append(message["type"].removeprefix("lifespan."))
+                await send({"type": f"{message['type']}.complete"})
+
+    app.add_middleware(Endless)
+    runner = add_tasks(app)
+    ended = []
+
+    class Strict(Server):
+        async def send(self, message):
+            await super().send(message)
+            ended.append((message["type"], runner.running, len(runner.tasks)))
+
+        async def receive(self):
+            if self._received == 2:
+                await anyio.sleep_forever()
+            return await super().receive()
+
+    server = Strict(app)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.run)
+        await server.answered.wait()
+        runner.task(shield=True).schedule(journal.task("shielded", sleep=3))
+        server._shutdown.set()
+        await anyio.sleep(10)
+        group.cancel_scope.cancel()
+    assert journal == ["startup", "shielded", "shutdown"]
+    assert ended == [
+        ("lifespan.startup.complete", True, 0),
+        ("lifespan.shutdown.complete", False, 0),
+    ]
+
+
+@pytest.mark.parametrize("waits", ["held response", "endpoint"])
+async def test_who_waited_for_a_task_that_the_cut_off_cancels(waits, caplog):
+    """G16: whom that releases may schedule shielded tasks in the same instant; they run."""
+
+    async def shut_down() -> list[str]:
+        app, journal = make_app(grace_period=0), Journal()
+        waiting = anyio.Event()
+
+        async def thumbnail():
+            waiting.set()
+            await anyio.sleep_forever()
+
+        async def lock(tasks: Tasks):
+            yield
+            tasks.task(shield=True).schedule(journal.task("released", sleep=1))
+
+        @app.get("/", dependencies=[Depends(lock)])
+        async def picture(tasks: Tasks):
+            task = tasks.task(hold_response=waits == "held response").schedule(thumbnail)
+            if waits == "endpoint":
+                await task.finished.wait()
+
+        async with serving(app) as server, anyio.create_task_group() as group:
+            group.start_soon(server.get)
+            await waiting.wait()
+            await server.shutdown()
+        return journal
+
+    for _ in range(20):  # on Trio things of one instant come in either order
+        assert await shut_down() == ["released"]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+async def test_who_waited_for_the_last_task_of_the_grace_period():
+    """G16: it ends when nothing comes of that either."""
+
+    async def shut_down() -> list[str]:
+        app, journal = make_app(grace_period=100), Journal()
+
+        @app.get("/")
+        async def endpoint(tasks: Tasks):
+            await tasks.runner.schedule(anyio.sleep, 3)
+            tasks.schedule(journal.ends("unshielded"))
+
+        async with serving(app) as server, anyio.create_task_group() as group:
+            group.start_soon(server.get)
+            await settle()
+            await server.shutdown()
+        return journal
+
+    for _ in range(20):
+        assert await shut_down() == ["unshielded starts", "unshielded ends"]
+
+
+@pytest.mark.real_time
+async def test_a_schedule_call_under_way_in_a_thread(caplog, monkeypatch):
+    """G17: it is waited for like a running thread, and named."""
+    monkeypatch.setattr("fastapi_tasks._drain.REPORT_INTERVAL", 0.02)
+    scheduling, go_on = threading.Event(), threading.Event()
+
+    class Slow(Instrument):
+        def task_scheduled(self, task):
+            scheduling.set()
+            go_on.wait(10)
+
+    app = make_app(grace_period=0, instruments=[Slow()])
+    runner = app.state.runner
+    tasks: list[Task] = []
+
+    def schedule():
+        tasks.append(runner.task(name="slow").schedule(anyio.sleep_forever))
+
+    class Patient(logging.Filter):
+        def filter(self, record):
+            if "waits for" in record.getMessage():
+                go_on.set()
+            return True
+
+    listener = Patient()
+    logging.getLogger("fastapi_tasks").addFilter(listener)
+    try:
+        async with serving(app):
+            thread = threading.Thread(target=schedule)
+            thread.start()
+            await to_thread.run_sync(scheduling.wait)
+    finally:
+        logging.getLogger("fastapi_tasks").removeFilter(listener)
+    thread.join()
+    assert (tasks[0].state, tasks[0].finished.is_set()) == (TaskState.CANCELLED, True)
+    assert [record.getMessage() for record in caplog.records][:2] == [
+        "shutdown cancels 1 task(s): 'slow'",
+        "shutdown waits for 'slow'",
+    ]
+    assert runner.tasks == ()
+
+
+@pytest.mark.parametrize("step", ["_cut_off", "_wait_for_tasks", "_give_up"])
+async def test_a_drain_that_fails_half_way(step, caplog, monkeypatch):
+    """G12, G16: it begins anew, and ends."""
+    app, journal = make_app(grace_period=1), Journal()
+    original, calls = getattr(Drain, step), []
+
+    def fail_once(*args):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError
+        return original(*args)
+
+    monkeypatch.setattr(Drain, step, fail_once)
+    async with serving(app):
+        app.state.runner.task(shield=True).schedule(journal.ends("shielded", sleep=5))
+        app.state.runner.schedule(journal.ends("unshielded", sleep=5))
+        await settle()
+    assert sorted(journal[:2]) == ["shielded starts", "unshielded starts"]
+    assert journal[2:] == ["unshielded cancelled", "shielded ends"]
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == ["the shutdown failed half-way, and begins anew"]

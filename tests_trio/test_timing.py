@@ -6,7 +6,7 @@ from typing import Annotated
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
-from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Response
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from fastapi_tasks import Task, Tasks, TaskState, get_tasks
@@ -765,3 +765,78 @@ async def test_other_failed_routes(path, status):
             assert status == 500, exc
         await settle()
     assert journal == ["now", status]
+
+
+async def test_a_first_use_of_tasks_during_the_last_message():
+    """G3: its *after response* task starts when that was handed over, not while it is."""
+    app, journal = make_app(), Journal()
+    sending = anyio.Event()
+
+    async def use_tasks(request):
+        await sending.wait()
+        tasks = await get_tasks(request)
+        tasks.after_response.schedule(journal.task("after response"))
+        tasks.after_route.schedule(journal.task("after route"))
+        journal.append("scheduled")
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            sending.set()
+            await anyio.sleep(1)
+            journal.append("last message")
+
+    async with serving(app) as server, anyio.create_task_group() as group:
+
+        @app.get("/")
+        async def endpoint(request: Request):
+            group.start_soon(use_tasks, request)
+
+        await server.call_raw(send=send)
+    assert journal == ["scheduled", "after route", "last message", "after response"]
+
+
+async def test_a_first_use_of_tasks_after_the_last_message():
+    """G3: there is nothing to wait for, whatever the app still does."""
+    app, journal = make_app(), Journal()
+    sent = anyio.Event()
+
+    async def use_tasks(request):
+        await sent.wait()
+        tasks = await get_tasks(request)
+        tasks.after_response.schedule(journal.task("after response"))
+
+    class Lingering:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            await self.app(scope, receive, send)
+            if scope["type"] == "http":
+                sent.set()
+                await anyio.sleep(1)
+                journal.append("the app ends")
+
+    app.add_middleware(Lingering)
+    async with serving(app) as server, anyio.create_task_group() as group:
+
+        @app.get("/")
+        async def endpoint(request: Request):
+            group.start_soon(use_tasks, request)
+
+        await server.call_raw()
+    assert journal == ["after response", "the app ends"]
+
+
+async def test_a_start_that_is_lost_holds_the_response_until_it_is_cancelled():
+    """G3: nothing waits for ever without a way to end it, nor spins meanwhile."""
+    app = make_app()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        lost = Task(anyio.sleep, (0,), {})
+        tasks._queue.append(lost)
+
+    async with serving(app) as server:
+        with anyio.move_on_after(5) as scope:
+            await server.call_raw()
+        assert scope.cancelled_caught

@@ -69,6 +69,8 @@ class Call:
             else:
                 deadline = current_time() + self._timeout
                 await _until(deadline, self._call_in_thread())
+        if self._result is None:  # as most do
+            return None
         if is_unrun(self._result):
             raise TypeError(
                 "the function returned a generator, and nobody would iterate over it: write a "

@@ -14,6 +14,7 @@ from anyio import get_cancelled_exc_class
 
 _TRACEBACK: Any = vars(BaseException)["__traceback__"]
 _CONTEXT: Any = vars(BaseException)["__context__"]
+_CAUSE: Any = vars(BaseException)["__cause__"]
 _EXCEPTIONS: Any = vars(BaseExceptionGroup)["exceptions"]
 
 
@@ -34,6 +35,22 @@ def parts_of(exc: BaseException) -> list[BaseException]:
         if is_a(part, BaseExceptionGroup):
             parts += _EXCEPTIONS.__get__(part)
     return parts
+
+
+def forget_cancellations(exc: BaseException) -> None:
+    """Have an exception not lead to those who cancelled what raised it.
+
+    Trio raises its `Cancelled` in the `cancel()` call, so its traceback holds that call's frames.
+    """
+    cancelled = get_cancelled_exc_class()
+    chain, seen = [exc], {id(exc)}
+    for each in chain:  # which grows
+        if is_a(each, cancelled):
+            BaseException.with_traceback(each, None)
+        for other in (_CONTEXT.__get__(each), _CAUSE.__get__(each), *parts_of(each)):
+            if other is not None and id(other) not in seen:
+                seen.add(id(other))
+                chain.append(other)
 
 
 def is_interrupt(exc: BaseException) -> bool:

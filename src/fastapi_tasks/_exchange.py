@@ -73,17 +73,15 @@ class Exchange:
 
     async def _send_first(self, send: Send, message: Message) -> None:
         """Start what comes before the response, wait for what holds it, and send its start."""
-        while True:
-            runs = tuple(self._runs.values())
-            for tasks in runs:
+        is_held = True
+        while is_held:
+            is_held = False
+            for tasks in tuple(self._runs.values()):
                 tasks._reach("after_route")  # the start of the response counts as each route's end
-            for tasks in runs:
                 await tasks._all_started()
-            holding = [task for tasks in runs for task in tasks._unfinished_holding()]
-            if not holding:
-                break
-            for task in holding:
-                await task.finished.wait()
+                for task in tasks._unfinished_holding():
+                    is_held = True
+                    await task.finished.wait()
         self._is_responding = True
         for tasks in self._runs.values():
             tasks._response_starts()

@@ -60,6 +60,8 @@ def is_async(func: object) -> bool | None:
             return True
         if flags & _GENERATOR:
             return None
+        if not func.__dict__:  # nor is there a mark on it
+            return False
     elif not callable(func) or is_generator(func):
         return None
     return _is(inspect.iscoroutinefunction, func)

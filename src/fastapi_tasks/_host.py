@@ -111,10 +111,8 @@ class Host:
     def copy_context(self) -> Context:
         """Copy the current context, of any thread, for a task here."""
         context = copy_context()
-        if not self.is_here:
-            for variable in context:  # another event loop's thread may have set it, for AnyIO
-                if variable.name == "current_async_library_cvar":
-                    context.run(variable.set, None)
+        if get_ident() != self._thread:
+            _forget_library(context)
         return context
 
     def call(self, func: Callable[[], object]) -> None:
@@ -139,3 +137,10 @@ class Host:
         """Cancel what is left, and `run()`."""
         self._shielded.cancel()
         self._ending.cancel()
+
+
+def _forget_library(context: Context) -> None:
+    """The thread of another event loop may have told AnyIO so, which would believe it here."""
+    for variable in context:
+        if variable.name == "current_async_library_cvar" and context[variable] is not None:
+            context.run(variable.set, None)

@@ -5,8 +5,6 @@ No failure gets out (G12).
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from contextlib import nullcontext
 from logging import ERROR, WARNING
 from types import CoroutineType
 from typing import Any
@@ -30,19 +28,31 @@ def is_plain(task: Task[..., Any]) -> bool:
 
 
 async def call_with_options(task: Task[..., Any], threads: CapacityLimiter) -> Any:
+    """Call a task's function as its options say: `retry(limiter(thread slot(timeout(call))))`.
+
+    No token is held while a retry backs off, and waiting does not use up the timeout.
+    """
     call = _TaskCall(task, threads)
+    retry = task.config.retry
     del task
     try:
-        return await call.run()
+        if retry is None:
+            return await call.attempt()
+        result: Any = retry(call.attempt)
+        if not _is_attempt(result):
+            if not is_awaitable(result):
+                raise TypeError(f"{_RETRY}, whose call can be awaited, not {type_name(retry)}")
+            result = await result
+        if _is_attempt(result):
+            result.close()
+            raise TypeError(f"{_RETRY}, which awaits each attempt, not {type_name(retry)}")
+        return result
     finally:
         call.clear()
 
 
 class _TaskCall(Call):
-    """A task's call, as its options say: `retry(limiter(thread slot(timeout(call))))`.
-
-    No token is held while a retry backs off, and waiting does not use up the timeout.
-    """
+    """A task's call, of which there may be several attempts."""
 
     __slots__ = ("_task",)
 
@@ -61,40 +71,21 @@ class _TaskCall(Call):
         super().clear()
         del self._task
 
-    def run(self) -> Awaitable[Any]:
-        config = self._task.config
-        if config.retry is not None:
-            return self._retry()
-        if config.limiter is not None:
-            return self._attempt()
-        self._task.attempts += 1
-        return self.start()
-
-    async def _attempt(self) -> Any:
+    async def attempt(self) -> Any:
         limiter = self._task.config.limiter
-        async with nullcontext() if limiter is None else limiter:
+        if limiter is None:
             self._task.attempts += 1
             return await self.start()
-
-    async def _retry(self) -> Any:
-        retry = self._task.config.retry
-        assert retry is not None
-        result: Any = retry(self._attempt)
-        if not _is_attempt(result):
-            if not is_awaitable(result):
-                raise TypeError(f"{_RETRY}, whose call can be awaited, not {type_name(retry)}")
-            result = await result
-        if _is_attempt(result):
-            result.close()
-            raise TypeError(f"{_RETRY}, which awaits each attempt, not {type_name(retry)}")
-        return result
+        async with limiter:
+            self._task.attempts += 1
+            return await self.start()
 
 
 _RETRY = (
     "retry must be an async caller, such as stamina.AsyncRetryingCaller(...).on(...) or "
     "tenacity.AsyncRetrying(...)"
 )
-_ATTEMPT = _TaskCall._attempt.__code__
+_ATTEMPT = _TaskCall.attempt.__code__
 
 
 def _is_attempt(result: object) -> bool:
@@ -130,6 +121,7 @@ async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: Ca
         contain(exc, without_cancellations(exc), "the error handler of task %r", task, scope)
     finally:
         call.clear()
+        task._restore_traceback()  # which it has changed if it raised the error again
 
 
 def contain(

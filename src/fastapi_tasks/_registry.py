@@ -98,26 +98,24 @@ class Registry:
     def remove(self, task: Task[..., Any]) -> None:
         """Count a task as finished, once."""
         with self.lock:
-            if task in self.dropped:  # and counted
-                del self.dropped[task]
-            elif task in self.tasks:
+            try:
                 del self.tasks[task]
-                if task.state is SUCCEEDED:
-                    self._succeeded += 1
-                elif task.state is FAILED:
-                    self._failed += 1
-                else:
-                    self._cancelled += 1
-
-    def __contains__(self, task: Task[..., Any]) -> bool:
-        return task in self.tasks or task in self.dropped
+            except KeyError:
+                self.dropped.pop(task, None)  # which is counted already
+                return
+            if task.state is SUCCEEDED:
+                self._succeeded += 1
+            elif task.state is FAILED:
+                self._failed += 1
+            else:
+                self._cancelled += 1
 
     @property
     def is_idle(self) -> bool:
         return not (self.tasks or self.dropped)
 
     def note_idle(self) -> None:
-        if self.is_idle:
+        if not self.tasks and not self.dropped:
             self._idle.set()
 
     async def wait_until_idle(self) -> None:

@@ -20,6 +20,8 @@ It is also all that *responses* have to wait for (G3): until what stands in the 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
+from functools import partial
 from logging import INFO
 from typing import Any
 from weakref import WeakSet
@@ -125,10 +127,19 @@ class RequestTasks(TaskScheduler):
 
     def _reach(self, timing: Timing) -> None:
         """A timing point has come: start the tasks that wait for it, once."""
+        if timing not in self._waiting:
+            return
         with self.runner._registry.lock:
-            tasks = tuple(self._waiting.get(timing, ()))
+            tasks = tuple(self._waiting[timing])
             self._queue.extend(tasks)
-            self._waiting.pop(timing, None)
+            del self._waiting[timing]
+        try:
+            self._start_all(tasks)
+        except BaseException:
+            self.runner._host.post(partial(self._start_all, tasks))
+            raise
+
+    def _start_all(self, tasks: Iterable[Task[..., Any]]) -> None:
         for task in tasks:
             self.runner._start_late(task)
 
@@ -184,8 +195,10 @@ class RequestTasks(TaskScheduler):
         self._responded = True
 
     def _unfinished_holding(self) -> list[Task[..., Any]]:
+        if self._holding is None:
+            return []
         with self.runner._registry.lock:  # threads may add to it
-            return [task for task in self._holding or () if not task._is_finished]
+            return [task for task in self._holding if not task._is_finished]
 
     async def _all_started(self) -> None:
         """Wait until what was handed over has started; not what that hands over, without end."""

@@ -118,7 +118,7 @@ class TaskRunner(TaskScheduler):
                 self._start(task)
         finally:
             task._is_handed_over = True
-            if task._is_over:
+            if task.state is not PENDING and task._is_over:
                 self._host.call(partial(self._forget, task))
 
     def _withdraw(self, task: Task[..., Any]) -> None:
@@ -130,7 +130,7 @@ class TaskRunner(TaskScheduler):
 
     def _start(self, task: Task[..., Any]) -> None:
         """Have a task run on the event loop: spawn it, or leave that to the loop's thread."""
-        if task.state is not PENDING:  # cancelled on its way here
+        if task.state is not PENDING or task._handle is not None:  # cancelled, or started already
             return
         context = task._context
         shielded = task.config.shield is True
@@ -257,10 +257,11 @@ class TaskRunner(TaskScheduler):
         While its `schedule()` call is under way, in a thread, that is too early: instruments hear
         of its end after its beginning, and the shutdown waits for the thread.
         """
-        if not task._is_handed_over or task not in self._registry:
+        registry = self._registry
+        if not task._is_handed_over or not (task in registry.tasks or task in registry.dropped):
             return
         task._finish()
-        self._registry.remove(task)
+        registry.remove(task)
         for instrument in self._instruments:
             instrument.task_finished(task)
-        self._registry.note_idle()
+        registry.note_idle()

@@ -15,7 +15,7 @@ from anyio import Event, TaskCancelled, TaskFailed, TaskHandle
 
 from ._call import Call
 from ._config import TaskConfig
-from ._exception import is_a, raise_again, traceback_of
+from ._exception import forget_cancellations, is_a, raise_again, traceback_of
 from ._function import Handle, function_name, is_async
 from ._owner import Line, Runner
 from .errors import FastAPITasksError
@@ -263,6 +263,11 @@ class Task(Handle, Generic[P, T]):
         if self._started is not None:
             _set(self._started)
 
+    def _restore_traceback(self) -> None:
+        """Take out of its exception's traceback what was added since it failed."""
+        if self.exception is not None:
+            BaseException.with_traceback(self.exception, self._traceback)
+
     def _run_here(self) -> None:
         """Note that it is this task that runs in the current context."""
         _running.set(ref(self))
@@ -272,6 +277,8 @@ class Task(Handle, Generic[P, T]):
         if self._finished is not None:
             _set(self._finished)
         self._context = self._line = self._handle = None
+        if self.exception is not None:
+            forget_cancellations(self.exception)
 
 
 def _set(event: Event) -> None:

@@ -1,0 +1,268 @@
+"""A request may run several routes: each run has timing points of its own (G3, G4, G6, G7)."""
+
+import gc
+import weakref
+
+import anyio
+import pytest
+from fastapi import FastAPI, HTTPException, Request
+from starlette.routing import Mount
+
+from fastapi_tasks import RequestTasks, Tasks
+from tests_trio.support import Journal, make_app, serving, settle
+
+
+async def call_again(app, request: Request, path: str) -> list[int]:
+    """Call the app for a part of a batch, as an endpoint may do; return the status."""
+    statuses = []
+
+    async def send(message):
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    await app({**request.scope, "path": path, "raw_path": path.encode()}, request.receive, send)
+    return statuses
+
+
+def make_batch(journal: Journal, *, concurrently: bool = False) -> FastAPI:
+    app = make_app()
+
+    @app.get("/good")
+    async def good(tasks: Tasks):
+        tasks.schedule(journal.task("good: now"))
+        tasks.after_route.schedule(journal.task("good: after route"))
+        tasks.after_response.schedule(journal.task("good: after response"))
+        await anyio.sleep(1)
+        journal.append("good returns")
+
+    @app.get("/bad")
+    async def bad(tasks: Tasks):
+        tasks.schedule(journal.task("bad: now"))
+        tasks.after_route.schedule(journal.task("bad: after route"))
+        tasks.after_response.schedule(journal.task("bad: after response"))
+        tasks.after_response.task(even_if_failed=True).schedule(journal.task("bad: all the same"))
+        await anyio.sleep(1.5)
+        journal.append("bad fails")
+        raise HTTPException(404)
+
+    @app.get("/batch")
+    async def batch(request: Request, tasks: Tasks):
+        tasks.after_route.schedule(journal.task("batch: after route"))
+        tasks.after_response.schedule(journal.task("batch: after response"))
+        async with anyio.create_task_group() as group:
+            for path in ("/good", "/bad"):
+                if concurrently:
+                    group.start_soon(call_again, app, request, path)
+                else:
+                    await call_again(app, request, path)
+                    await settle()
+        journal.append("batch returns")
+
+    return app
+
+
+async def test_a_batch():
+    """G6, G7: one run's failure drops its own tasks, one run's end starts its own."""
+    journal = Journal()
+    async with serving(make_batch(journal)) as server:
+        assert (await server.get("/batch")).status_code == 200
+    assert journal[:7] == [
+        *("good: now", "good returns", "good: after route"),
+        *("bad: now", "bad fails"),
+        *("batch returns", "batch: after route"),
+    ]
+    assert sorted(journal[7:]) == [
+        "bad: all the same",
+        "batch: after response",
+        "good: after response",
+    ]
+
+
+async def test_a_concurrent_batch():
+    """G6, G7: and also if the runs overlap."""
+    journal = Journal()
+    async with serving(make_batch(journal, concurrently=True)) as server:
+        assert (await server.get("/batch")).status_code == 200
+    assert sorted(journal[:2]) == ["bad: now", "good: now"]
+    assert journal[2:7] == [
+        *("good returns", "good: after route", "bad fails"),
+        *("batch returns", "batch: after route"),
+    ]
+    assert len(journal) == 10
+
+
+async def test_a_route_that_fails_beside_one_that_does_not(caplog):
+    """G6: the line counts the tasks of the run that failed."""
+    caplog.set_level("INFO", "fastapi_tasks")
+    async with serving(make_batch(Journal())) as server:
+        await server.get("/batch")
+    assert [record.getMessage()[:71] for record in caplog.records] == [
+        "the route failed: dropped 2 task(s) that were to run after it: 'Journal"
+    ]
+
+
+async def test_each_run_has_tasks_of_its_own():
+    """One `RequestTasks` for all dependencies of a run, another one for each run."""
+    app = make_app()
+    seen: list[RequestTasks] = []
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        seen.append(tasks)
+
+    @app.get("/outer")
+    async def outer(request: Request, tasks: Tasks):
+        seen.append(tasks)
+        for _ in range(2):
+            await call_again(app, request, "/inner")
+
+    async with serving(app) as server:
+        await server.get("/outer")
+    assert len(seen) == len(set(map(id, seen))) == 3
+
+
+async def test_tasks_of_an_inner_run_hold_the_outermost_response():
+    """`hold_response` is about the response that the client gets."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        tasks.task(hold_response=True).schedule(journal.ends("held", sleep=3))
+
+    @app.get("/outer")
+    async def outer(request: Request):
+        await call_again(app, request, "/inner")
+        journal.append("outer returns")
+
+    async def send(message):
+        journal.append(message["type"].removeprefix("http.response."))
+
+    async with serving(app) as server:
+        await server.call_raw("/outer", send=send)
+    assert journal == ["outer returns", "held starts", "held ends", "start", "body"]
+
+
+async def test_the_response_starts_while_an_inner_run_goes_on():
+    """G3: that counts as each route's end, and what was handed over before has started."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        tasks.after_route.schedule(journal.task("inner: after route"))
+        tasks.after_response.schedule(journal.task("inner: after response"))
+        await anyio.sleep(1)
+        tasks.after_route.schedule(journal.task("inner: late"))
+        tasks.task(hold_response=True).schedule(journal.task("inner: holds nothing", sleep=9))
+        await anyio.sleep(1)
+        journal.append("inner returns")
+
+    async with anyio.create_task_group() as group:
+
+        @app.get("/outer")
+        async def outer(request: Request):
+            group.start_soon(call_again, app, request, "/inner")
+            await settle()
+            journal.append("outer returns")
+
+        async def send(message):
+            journal.append(message["type"].removeprefix("http.response."))
+
+        async with serving(app) as server:
+            await server.call_raw("/outer", send=send)
+            await anyio.sleep(3)
+    assert journal == [
+        *("outer returns", "inner: after route", "start", "body", "inner: after response"),
+        *("inner: late", "inner: holds nothing", "inner returns"),
+    ]
+
+
+async def test_a_run_that_begins_while_the_response_is_held():
+    """G3: its tasks have started when the response starts."""
+    app, journal = make_app(), Journal()
+    held = anyio.Event()
+
+    async def hold():
+        held.set()
+        await anyio.sleep(2)
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        tasks.task(hold_response=True).schedule(journal.ends("inner: held", sleep=5))
+        tasks.after_route.schedule(journal.task("inner: after route"))
+
+    async with anyio.create_task_group() as group:
+
+        @app.get("/outer")
+        async def outer(request: Request, tasks: Tasks):
+            tasks.task(hold_response=True).schedule(hold)
+
+            async def later():
+                await held.wait()
+                await call_again(app, request, "/inner")
+
+            group.start_soon(later)
+
+        async def send(message):
+            journal.append(message["type"].removeprefix("http.response."))
+
+        async with serving(app) as server:
+            await server.call_raw("/outer", send=send)
+    assert journal == [
+        *("inner: held starts", "inner: after route", "inner: held ends"),
+        *("start", "body"),
+    ]
+
+
+async def test_mounted_apps_that_are_called_concurrently():
+    """G18: each route has the runner of the innermost app around it that runs."""
+    outer, inner = make_app(), make_app()
+    outer.router.routes.append(Mount("/inner", inner))
+    seen = {}
+
+    @inner.get("/slow")
+    async def slow(tasks: Tasks):
+        await anyio.sleep(2)
+        seen["/inner/slow"] = tasks.runner
+
+    @outer.get("/quick")
+    async def quick(request: Request):
+        await anyio.sleep(1)
+        await call_again(outer, request, "/late")
+
+    @outer.get("/late")
+    async def late(tasks: Tasks):
+        seen["/late"] = tasks.runner
+
+    @outer.get("/batch")
+    async def batch(request: Request):
+        async with anyio.create_task_group() as group:
+            for path in ("/inner/slow", "/quick"):
+                group.start_soon(call_again, outer, request, path)
+
+    async with serving(inner), serving(outer) as server:
+        assert (await server.get("/batch")).status_code == 200
+    assert seen == {"/inner/slow": inner.state.runner, "/late": outer.state.runner}
+
+
+@pytest.mark.parametrize("times", [1, 3])
+async def test_many_runs_leave_nothing(times):
+    """G20: what a run had is free when its request has ended."""
+    app = make_app()
+    references = []
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        references.append(weakref.ref(tasks))
+        tasks.after_response.schedule(anyio.sleep, 1)
+
+    @app.get("/outer")
+    async def outer(request: Request):
+        for _ in range(times):
+            await call_again(app, request, "/inner")
+
+    async with serving(app) as server:
+        await server.get("/outer")
+        await app.state.runner.join()
+        await settle()
+        gc.collect()
+        assert [reference() for reference in references] == [None] * times
