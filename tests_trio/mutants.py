@@ -35,8 +35,8 @@ G2 _mailbox.py a def endpoint's task starts when the event loop wakes up for som
 + pass
 
 G3 _exchange.py the response does not wait until its tasks have started
-- await tasks._response_starts()
-+ tasks._reach("after_route")
+- await tasks._all_started()
++ pass
 
 G3 _exchange.py after the response is before its last message is sent
 -         await send(message)
@@ -55,9 +55,9 @@ G3 _exchange.py a file that the server sends is no last message
 - case "http.response.pathsend":
 + case "http.response.nothing":
 
-G3 _request.py a response that a middleware makes does not start what comes before it
-- self._reach("after_route")  # which
-+ pass  # which
+G3 _exchange.py a response that a middleware makes does not start what comes before it
+- tasks._reach("after_route")  # the
++ pass  # the
 
 G4 _request.py tasks start in the order that the event loop likes
 - while queue[0] is not task:
@@ -68,8 +68,8 @@ G4 _request.py the last task starts first
 + self._queue.appendleft(task)
 
 G4 _request.py what waits for a timing point starts in the reverse order
-- tasks = tuple(self._waiting.pop(timing, ()))
-+ tasks = tuple(reversed(self._waiting.pop(timing, ())))
+- tasks = tuple(self._waiting[timing])
++ tasks = tuple(reversed(self._waiting[timing]))
 
 G5 _request.py every task holds the response
 - if task.config.hold_response and not self._responded
@@ -96,35 +96,60 @@ G6 _request.py the line of a failed route is a warning
 +                 30,
 
 G6 _fastapi.py a client that leaves makes a WebSocket's route fail
-- return isinstance(error, WebSocketDisconnect)
-+ return False
+- is_a(part, WebSocketDisconnect)
++ False
 
 G6 _fastapi.py a client that leaves hides another failure
-- all(map(_is_disconnect
-+ any(map(_is_disconnect
+- return all(
++ return any(
 
 G7 _request.py late tasks never start
-- self._waiting.pop(timing, ())
-+ self._waiting.get(timing, ())
+-             del self._waiting[timing]
+-         try:
++         try:
 
 G7 _exchange.py a request's first use of tasks after its response is lost
 - if self.ended:
 + if False:
 
-G7 _request.py a route that runs after the response brings timing points back
--  or self._responded:
-+ :
+G7 _exchange.py a route that runs after the response brings timing points back
+- if self._is_responding:
++ if False:
 
-G7 _request.py a second route in a request loses what waits for the first one's end
-- self._waiting = {"after_route": {}, **self._waiting}
-+ self._waiting["after_route"] = {}
+G6 _exchange.py all runs of routes in a request share their timing points
+- self._runs.get(run)
++ next(iter(self._runs.values()), None)
+
+G4 _exchange.py each dependency of a route has tasks of its own
+- self._runs.get(run)
++ None
+
+G3 _exchange.py only the first run of a route is heard of when the response ends
+-         for tasks in self._runs.values():
+-             tasks._release()
++         for tasks in list(self._runs.values())[:1]:
++             tasks._release()
+
+G3 _exchange.py a task that holds the response does not, if another one has
+- is_held = True
+-                     await
++ is_held = False
++                     await
+
+G3 _exchange.py a response that holds nothing yet has no end of its last message
+- return self._send_last(send, message) if is_last else send(message)
++ self.ended |= is_last; return self._send_last(send, message) if is_last else send(message)
+
+G3 _request.py a start that is lost holds the response for ever
+- for _ in range(_ROUNDS):
++ while True:
 
 G7 _runner.py a schedule() call that fails half-way leaves a task that nobody starts
-- self._host.call(partial(self._discard, task))
-+ pass
+-             self._host.mailbox.post(partial(self._discard, task))
++             pass
 
 G8 _request.py what waits for its timing point runs in the context of that moment
-- task._context = copy_context()
+- task._context = self.runner._host.copy_context()
 + task._context = None
 
 G8 _runner.py a copied context is not used
@@ -132,41 +157,67 @@ G8 _runner.py a copied context is not used
 + name=task.name, context=None
 
 G8 _runner.py what threads schedule runs in the context of the event loop's mailbox
-- copy_context() if context is None else context
-+ context
+- task._context = self._host.copy_context()
++ pass
 
-G9 _function.py sync tasks take the threads of def endpoints
+G8 _host.py what another event loop told AnyIO is believed
+- context.run(variable.set, None)
++ pass
+
+G9 _call.py sync tasks take the threads of def endpoints
 - limiter=CapacityLimiter(1)
 + limiter=None
 
-G9 _function.py max_threads means nothing
-- nullcontext() if threads is None else _Slot(threads):
+G9 _call.py max_threads means nothing
+- nullcontext() if self._threads is None else _Slot(self._threads):
 + nullcontext():
 
 G9 _host.py one thread more than max_threads
 - CapacityLimiter(max_threads)
 + CapacityLimiter(max_threads + 1)
 
-G9 _function.py the coroutine that a sync callable returns is thrown away
-- if inspect.iscoroutine(result):
-+ if False:
+G9 _call.py the coroutine that a sync callable returns is thrown away
+- if not is_awaitable(self._result) or
++ if True or
+
+G9 _function.py only coroutines are awaited
+- return hasattr(type(value), "__await__") or (
++ return inspect.iscoroutine(value) or (
+
+G9 _call.py a task that a function returns is awaited
+- or issubclass(type(self._result), Handle)
++
+
+G9 _function.py a function that returns a generator succeeds
+- return type(value) in (GeneratorType, AsyncGeneratorType)
++ return False
+
+G9 _function.py mocks are asked what they are
+- each.__class__ is type(each) and predicate(each)
++ predicate(each)
 
 G9 _function.py a partial is a sync function, with a name of its own
-- while isinstance(func, partial):
--         func = func.func
--     return func
-+ return func
+- if issubclass(type(func), partial):
++ if False:
+
+G10 _function.py a staticmethod hides a generator function
+- (staticmethod, type(lru_cache(len)))
++ (type(lru_cache(len)),)
+
+G10 _function.py a cache hides a generator function
+- (staticmethod, type(lru_cache(len)))
++ (staticmethod,)
 
 G10 _scheduler.py schedule() takes anything, and the task fails
-- check_callable(func)
-+ pass
+- if task._is_async is None:
++ if False:
 
 G10 _function.py async generator functions are taken for sync ones
 -  or _is(inspect.isasyncgenfunction, func)
 +
 
 G10 _function.py the error shows the value
-- kind = type(func).__qualname__
+- kind = type_name(func)
 + kind = repr(func)
 
 G11 _host.py threads reach into the event loop
@@ -175,31 +226,53 @@ G11 _host.py threads reach into the event loop
 
 G11 _mailbox.py what a thread hands over while the event loop takes the rest waits for the next
 -         self._is_woken = False
--         return [self._items.popleft() for _ in range(len(self._items))]
-+         items = [self._items.popleft() for _ in range(len(self._items))]; import time
-+         time.sleep(0.001); self._is_woken = False; return items
+-         for _ in range(len(self._calls)):
+-             self._calls.popleft()()
++         import time
++         for _ in range(len(self._calls)):
++             self._calls.popleft()()
++         time.sleep(0.001); self._is_woken = False
 
 G11 _mailbox.py of what threads hand over at once, all but the first item waits for the next
-- for _ in range(len(self._items))
-+ for _ in range(1)
+- for _ in range(len(self._calls))
++ for _ in range(min(1, len(self._calls)))
+
+G11 _mailbox.py a wake-up that fails is the last one
+- self._is_woken = False
+-             raise
++ raise
+
+G11 _host.py a call from a thread that fails is the last one
+- except Exception as exc:
+-                 log(ERROR, "a call
++ except LookupError as exc:
++                 log(ERROR, "a call
 
 G11 _mailbox.py a hand-over under way when the runner closes meets a closed socket
-- suppress(OSError)
-+ suppress()
+- except OSError:
++ except LookupError:
 
 G11 _runner.py cancel() runs in the thread that calls it
 - self._host.call(partial(self._cancel_here, task))
 + self._cancel_here(task)
 
-G12 _runner.py SystemExit in a task gets out
-- except BaseException as exc:
-+ except Exception as exc:
+G12 _runner.py SystemExit in a task is taken for a fault of ours
+-             except BaseException as exc:
+-                 judge
++             except Exception as exc:
++                 judge
 
-G12 _call.py SystemExit in an error handler gets out
+G12 _runner.py a fault of ours gets out
+-         except BaseException as exc:
+-             self._break_off
++         except LookupError as exc:
++             self._break_off
+
+G12 _outcome.py SystemExit in an error handler is taken for a fault of ours
 - except BaseException as exc:
--         _contain
+-         contain
 + except Exception as exc:
-+         _contain
++         contain
 
 G12 _instrument.py SystemExit in an instrument gets out
 - except BaseException as exc:
@@ -209,9 +282,9 @@ G12 _log.py a logging handler that raises ends the runner
 - suppress(Exception)
 + suppress()
 
-G12 _call.py a KeyboardInterrupt does not pass with another error beside it
-- any(_is(part, KeyboardInterrupt)
-+ all(_is(part, KeyboardInterrupt)
+G12 _exception.py a KeyboardInterrupt does not pass with another error beside it
+- any(is_a(part, KeyboardInterrupt)
++ all(is_a(part, KeyboardInterrupt)
 
 G12 _group.py a task group that a task took down is not replaced
 - is_lost = group.cancel_scope.cancel_called and not scope.cancel_called
@@ -224,6 +297,32 @@ G12 _group.py an error in a group that is cancelled anyway gets out
 G12 _runner.py a task of a lost group that never began is unfinished for ever
 - before.keys() & self._unbegun().keys():
 + ():
+
+G12 _group.py a group that cannot be hosted is not replaced
+- self._opened.is_set() and self.scope is not scope
++ True
+
+G12 _group.py what fails in a group's clean-up takes the other one along
+-             except Exception as exc:
+-                 log
++             except LookupError as exc:
++                 log
+
+G12 _task.py an event that was not set stays so
+- for _ in range(2):
++ for _ in range(1):
+
+G12 _request.py of the tasks whose timing point has come, those after a failing start are lost
+- self.runner._host.post(partial(self._start_all, tasks))
++ pass
+
+G12 _drain.py a drain that fails half-way ends there
+- log(ERROR, "the shutdown failed half-way, and begins anew", error=exc)
++ raise
+
+G12 _lifespan.py a drain that fails in its end leaves its host
+- host.end()  # which
++ pass  # which
 
 G12 _runner.py a task that is about to begin counts as lost
 - for _ in range(2):  # within
@@ -239,19 +338,72 @@ G12 _group.py a task that was not let end in the drain is unfinished for ever
 +                 log(ERROR, "this broke a task of the event loop", error=error)
 +                 if False:
 
-G9 _function.py a thread that has ended lends its slot
+G9 _call.py a thread that has ended lends its slot
 - lender._is_taken and lender._threads
 + lender._threads
 
-G12 _call.py an exception's class is asked, which may raise
+G12 _exception.py an exception's class is asked, which may raise
 - issubclass(type(exc), kind)
 + isinstance(exc, kind)
+
+G12 _exception.py an exception's traceback is asked for, which may raise
+- _TRACEBACK.__get__(exc)
++ exc.__traceback__
+
+G12 _exception.py an exception's context is set, which may raise
+- _CONTEXT.__set__(exc, context)
++ exc.__context__ = context
+
+G12 _exception.py an exception is told its traceback, which may raise
+- raise BaseException.with_traceback(exc, traceback)
++ raise exc.with_traceback(traceback)
+
+G12 _exception.py a group is asked for its parts, which may raise
+- _EXCEPTIONS.__get__(part)
++ part.exceptions
+
+G12 _call.py a time limit writes to exceptions that pass it
+-     with CancelScope(deadline=deadline):  # `fail_after()`
++     from anyio import fail_after
++     with fail_after(deadline - current_time()):  # `fail_after()`
+
+G12 _log.py an error is asked whether it is true
+- return type(error), error, traceback
++ return error or None
+
+G13 _log.py an error that cannot be shown is not logged
+-     except Exception as exc:  # no
++     except LookupError as exc:  # no
+
+G12 _function.py a name that raises gets out of schedule()
+- with suppress(Exception):  # a proxy
++ with suppress():  # a proxy
+
+G12 _function.py a function that raises when it is asked gets out of schedule()
+-     except Exception:
+-         return False
++     except ArithmeticError:
++         return False
+
+G12 _function.py a name may be anything that claims to be a string
+- str.__str__(text)
++ text
+
+G13 _instrument.py a class's name forges a log line
+- the instrument %r failed
++ the instrument %s failed
+
+G12 _outcome.py a sync retry caller succeeds
+- if _is_attempt(result):
+-             result.close()
++ if False:
++             result.close()
 
 G12 _request.py a task that cannot be started keeps those after it from starting
 - self.runner._start_late(task)
 + self.runner._start(task)
 
-G9 _function.py threads that wait for one more each wait for ever
+G9 _call.py threads that wait for one more each wait for ever
 - if lender is not None and lender._is_taken and lender._threads is threads:
 + if False:
 
@@ -260,12 +412,10 @@ G9 _runner.py a task from a thread takes no thread of its own
 + pass
 
 G3 _request.py a response in a cancelled scope does not start
--             while task.state is PENDING:
 -                 await cancel_shielded_checkpoint()
-+             while task.state is PENDING:
 +                 await __import__("anyio").lowlevel.checkpoint()
 
-G13 _call.py the log line has no traceback
+G13 _outcome.py the log line has no traceback
 - error=failure)
 + error=None)
 
@@ -278,50 +428,90 @@ G13 _task.py the repr shows the arguments
 + {self.args}>
 
 G13 _function.py a callable object's name is its repr
-- name if isinstance(name, str) else type(func).__qualname__
-+ name if isinstance(name, str) else repr(func)
+- return type_name(func)
++ return repr(func)
 
-G14 _call.py a cancellation in a group is a failure
-- return group.split(cancelled)[1]
+G13 _call.py frames show the arguments of a sync function
+-         await to_thread
++         args = self._args
++         await to_thread
+
+G13 _scheduler.py a refused call shows its arguments
+- del func, args, kwargs
++ pass
+
+G13 _outcome.py frames show the task's arguments
+-     del task
++     args = task.args
+
+G13 _call.py frames show what a sync function returned
+- return await _until(deadline, self._await_result())
++ return await _until(deadline, self._result)
+
+G14 _exception.py a cancellation in a group is a failure
+- return BaseExceptionGroup.split(group, cancelled)[1]
 + return group
 
-G14 _call.py each cancellation is worth a warning
+G14 _outcome.py each cancellation is worth a warning
 - if not (scope.cancel_called or task._is_cancelling):
 + if True:
 
-G14 _call.py a cancelled task has failed
-- task.state = CANCELLED
-+ task.state = task.state.FAILED
+G14 _outcome.py a cancelled task has failed
+- task._enter(CANCELLED)
++ task._enter(FAILED, exc)
 
 G15 _lifespan.py the drain comes after the app's own shutdown code
 - if message["type"] == "lifespan.shutdown":
 + if False:
 
 G15 _lifespan.py the server may end everything before the runner has ended
-- held_back.append(message)
-+ await send(message)
+- self._held_back.append(message)
++ await self._send(message)
+
+G15 _lifespan.py startup.failed is held back, although the app waits for one more message
+- startswith("lifespan.shutdown.")
++ endswith((".shutdown.complete", ".failed"))
+
+G15 _lifespan.py startup.failed is passed on before the drain
+- if message["type"] == "lifespan.startup.failed":
++ if False:
+
+G15 _lifespan.py an app that asks for a message after its shutdown keeps the server waiting
+- if self._held_back:  # an app
++ if False:  # an app
 
 G15 _lifespan.py the lifespan's exception reaches the server in a group
 - raise error
 + raise BaseExceptionGroup("lifespan", [error])
 
-G16 _lifespan.py endless loops are not told
-- runner.stopping.set()
+G16 _drain.py endless loops are not told
+- self._runner.stopping.set()
 + pass
 
-G16 _lifespan.py no grace period
-- current_time() + grace_period
+G16 _drain.py no grace period
+- current_time() + (self._grace_period if with_grace else 0)
 + current_time()
 
-G16 _lifespan.py unshielded tasks are accepted after the grace period
-- runner._registry.enter(DRAINING)
+G16 _drain.py unshielded tasks are accepted after the grace period
+- self._registry.enter(DRAINING)
 + pass
 
-G16 _lifespan.py what has not started is not cancelled
-- if task.state is PENDING:
-+ if False:
+G16 _drain.py what has not started is not cancelled
+-                 runner._discard(task)
++                 pass
 
-G16 _lifespan.py shielded tasks wait for a timing point that does not come
+G16 _drain.py whom a cancelled task held up is refused in the same instant
+-         if tasks:
+-             await self._settle()
++         pass
+
+G16 _drain.py whom the last task held up is too late
+-                 await self._settle()
+-             elif
++                 pass
++             elif
+
+G16 _drain.py shielded tasks wait for a timing point that does not come
 - line._release()
 + pass
 
@@ -329,7 +519,7 @@ G16 _lifespan.py shielded tasks are waited for without limit
 - math.inf if shield_timeout is None else shield_timeout
 + math.inf
 
-G16 _lifespan.py not every shielded task that is cancelled is named
+G16 _drain.py not every shielded task that is cancelled is named
 - names(shielded, at_most=len(shielded))
 + names(shielded)
 
@@ -341,13 +531,92 @@ G17 _request.py a request that the server cuts off drops its shielded tasks
 - and not (cut_off and task.config.shielded)
 +
 
-G17 _lifespan.py threads that run are not named while the shutdown waits for them
+G17 _drain.py threads that run are not named while the shutdown waits for them
 - await self._wait_for_tasks(math.inf)
 + pass
 
-G17 _lifespan.py a shielded task from the last moment is cancelled
-- await self._wait_for_tasks(deadline)  # what
+G17 _drain.py a shielded task from the last moment is cancelled
+- await self._wait_for_tasks(self._deadline)  # what
 + pass  # what
+
+G17 _runner.py a schedule() call under way in a thread is not waited for
+- if not task._is_handed_over or not
++ if not
+
+G19 _registry.py what the drain refuses counts until the event loop has heard of it
+- self.dropped[task] = None
++ self._cancelled -= 1; self.tasks[task] = None
+
+G20 _outcome.py a call keeps its task and its arguments
+-     finally:
+-         call.clear()
+- 
+- 
+- class
++     finally:
++         pass
++ 
++ 
++ class
+
+G20 _outcome.py an error handler's call keeps its task
+-         call.clear()
+-         task._restore
++         task._restore
+
+G20 _runner.py the frame of a task's life keeps it
+- del task, line  # an
++ pass  # an
+
+G20 _call.py an error holds itself by its box
+- raise errors.pop()
++ raise errors[0]
+
+G20 _task.py a waiter's frame keeps the task
+-         finally:
+-             del self
++         finally:
++             pass
+
+G20 _exception.py the frame that raises an exception again is kept by it
+- del exc, traceback, context
++ pass
+
+G20 _task.py contexts lead to their tasks
+- _running.set(ref(self))
++ _running.set(lambda: self)
+
+G20 _task.py a finished task keeps its request
+- self._context = self._line = self._handle = None
++ self._context = None
+
+G20 _task.py a finished task keeps its event-loop task
+- self._context = self._line = self._handle = None
++ self._context = self._line = None
+
+G20 _task.py a cancellation keeps the frames of who cancelled
+- forget_cancellations(self.exception)
++ pass
+
+G20 _outcome.py an error handler that raises the error again is kept by it
+- task._restore_traceback()
++ pass
+
+G20 _request.py what was cancelled stays in its request's queue
+- while queue and queue[-1].state is not PENDING:
++ while False:
+
+G21 _task.py any state may follow any other one
+- if state not in self.state.leads_to:
++ if False:
+
+G21 _runner.py a task that runs is cancelled when its schedule() call is broken off
+- if task.state is PENDING:
+-             task._enter(CANCELLED)
+-             if
++ if True:
++             task.state = CANCELLED
++             if
 
 G18 _lifespan.py the second lifespan is stopping from its start
 - runner.stopping = Event()
@@ -362,7 +631,7 @@ G18 _lifespan.py two lifespans at the same time share a runner
 + if False:
 
 G18 _fastapi.py an app that a middleware tries first keeps its hand on the request
-- exchange.runner = outer
+- scope[_RUNNER] = outer
 + pass
 
 G3 _fastapi.py a scope that is used twice is watched once
@@ -370,8 +639,10 @@ G3 _fastapi.py a scope that is used twice is watched once
 + is not None:
 
 G18 _fastapi.py a mounted app whose runner runs uses the outer app's
-- exchange.runner = runner
-+ pass
+-         scope[_RUNNER] = runner
+-     try:
++         pass
++     try:
 
 G19 _registry.py one task more than max_tasks
 - len(self.tasks) >= self._max_tasks

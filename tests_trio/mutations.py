@@ -26,7 +26,7 @@ PACKAGE = Path("src", "fastapi_tasks")
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__")
 TIMEOUT = 180  # seconds
 HANGS = f"nothing for {TIMEOUT} s"
-GUARANTEES = [f"G{number}" for number in range(1, 20)]
+GUARANTEES = [f"G{number}" for number in range(1, 22)]
 
 SERVERS = ("test_servers.py", "test_faults.py", "test_demo.py")  # they start some
 NEAREST = {  # where a guarantee has most of its tests: those run first, to be quick
@@ -34,8 +34,12 @@ NEAREST = {  # where a guarantee has most of its tests: those run first, to be q
     "test_running.py": ["G1", *GUARANTEES[7:11]],
     "test_failure.py": GUARANTEES[11:14],
     "test_shutdown.py": GUARANTEES[14:18],
-    "test_overload.py": GUARANTEES[18:],
-    "test_instruments.py": ["G7", "G12"],
+    "test_overload.py": ["G19"],
+    "test_references.py": ["G13", "G20"],
+    "test_objects.py": ["G9", "G10", "G12"],
+    "test_containment.py": ["G11", "G12", "G21"],
+    "test_runs.py": ["G3", "G6"],
+    "test_instruments.py": ["G7", "G12", "G17"],
 }
 
 

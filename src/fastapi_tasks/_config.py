@@ -57,8 +57,8 @@ class TaskConfig:
     even_if_failed: bool | None = None
 
     def __post_init__(self) -> None:
-        _check("name", self.name, "a string", _is_string)
-        if self.name is not None:
+        if self.name is not None and type(self.name) is not str:
+            _check("name", self.name, "a string", _is_string)
             object.__setattr__(self, "name", exact(self.name))
         for field in ("shield", "hold_response", "even_if_failed"):
             _check(field, getattr(self, field), "True, False or None", _is_bool)

@@ -11,6 +11,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 from ._log import log, names
 from ._registry import CLOSED, DRAINING
 from ._runner import TaskRunner
+from ._task import PENDING
 
 REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
 ROUNDS = 50  # of the event loop, in which those who waited for the last tasks may schedule more
@@ -72,7 +73,8 @@ class Drain:
             log(WARNING, "shutdown cancels %d task(s): %s", len(unshielded), names(unshielded))
         runner._host.cancel_unshielded()  # first, so that none sees another one's end before
         for task in unshielded:
-            runner._discard(task)
+            if task.state is PENDING:
+                runner._discard(task)
         for line in dict.fromkeys(task._line for task in tasks if task._line is not None):
             line._release()
         if tasks:

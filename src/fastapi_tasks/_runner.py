@@ -125,7 +125,7 @@ class TaskRunner(TaskScheduler):
         # An exception may come anywhere in `_submit()`, and the stack may be all but used up: so
         # this needs no more of it than the admission did. The loop does the rest.
         task._is_handed_over = True
-        if task in self._registry.tasks:
+        if task in self._registry.tasks or task in self._registry.dropped:
             self._host.mailbox.post(partial(self._discard, task))
 
     def _start(self, task: Task[..., Any]) -> None:
