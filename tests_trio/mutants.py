@@ -550,13 +550,13 @@ G19 _registry.py what the drain refuses counts until the event loop has heard of
 G20 _outcome.py a call keeps its task and its arguments
 -     finally:
 -         call.clear()
-- 
-- 
+-
+-
 - class
 +     finally:
 +         pass
-+ 
-+ 
++
++
 + class
 
 G20 _outcome.py an error handler's call keeps its task

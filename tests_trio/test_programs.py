@@ -7,13 +7,16 @@ from tests_trio.programs.model import Model
 from tests_trio.programs.program import (
     Await,
     Call,
+    Cancel,
     Handler,
     Options,
+    Part,
     Program,
     Request,
     Retry,
     Schedule,
     Step,
+    Visit,
 )
 from tests_trio.programs.trace import Trace
 from tests_trio.programs.world import UndeterminedError
@@ -74,6 +77,49 @@ RETRY = Program(
     ),
     shutdown=100,
 )
+RUNS = Program(
+    requests=(
+        Request(
+            at=1,
+            endpoint=(
+                Step(0, Schedule(Call(0, "after_response"))),
+                Step(
+                    0.5,
+                    Visit(
+                        Part(
+                            id=0,
+                            endpoint=(
+                                Step(0, now(1, Step(4), hold_response=True)),
+                                Step(0, Schedule(Call(2, "after_route"))),
+                                Step(0, Schedule(Call(3, "after_response"))),
+                                Step(0.5),
+                            ),
+                        )
+                    ),
+                ),
+            ),
+            fails="ValueError",
+            again=Part(
+                id=1,
+                endpoint=(
+                    Step(0.5, Schedule(Call(4, "after_route"))),
+                    Step(
+                        0,
+                        Visit(
+                            Part(
+                                id=2,
+                                endpoint=(Step(0, Schedule(Call(5, "after_route"))),),
+                                fails="HTTPException",
+                            )
+                        ),
+                    ),
+                    Step(0.5),
+                ),
+            ),
+        ),
+    ),
+    shutdown=100,
+)
 
 
 def run_model(program: Program) -> Trace:
@@ -113,6 +159,21 @@ def test_a_held_response(run):
     ]
 
 
+@pytest.mark.parametrize("run", [run_model, *BACKENDS.values()], ids=["model", *BACKENDS])
+def test_several_runs_in_a_request(run):
+    """G3, G6: by hand, of a route that calls another one, fails, and is called again."""
+    assert [line for line in run(RUNS).lines() if not line.startswith("task")] == [
+        "part 0 starts ['#1', '#2', '#3']",
+        "part 1 starts ['#4']",
+        "request 0 sends ['start 200 at 5.500000', 'last chunk at 5.500000']",
+        "2.000000 see part 0: 200 None",
+        "2.500000 see part 2: 401 None",
+        "2.000000 log INFO the route failed: dropped 1 task(s) that were to run after it: '#0'",
+        "2.500000 log INFO the route failed: dropped 1 task(s) that were to run after it: '#5'",
+        "the lifespan ended at 100.000000",
+    ]
+
+
 FOUND = {
     "a cancelled task saw that another one was": Program(
         requests=(
@@ -148,6 +209,50 @@ FOUND = {
         ),
         shutdown=4,
         max_threads=1,
+    ),
+    "a task that was cancelled in its error handler had finished, while the handler went on": Program(
+        requests=(
+            Request(
+                at=1,
+                endpoint=(
+                    Step(
+                        0,
+                        Schedule(
+                            Call(
+                                0,
+                                "now",
+                                options=Options(on_error=Handler(delay=4, fails=True)),
+                                failing_attempts=1,
+                            )
+                        ),
+                    ),
+                    Step(2, Cancel(0)),
+                ),
+            ),
+        ),
+        shutdown=9,
+    ),
+    "a task that failed while a thread was about to return from schedule() had finished": Program(
+        requests=(
+            Request(
+                at=1,
+                kind="def",
+                endpoint=(
+                    Step(
+                        0,
+                        Schedule(
+                            Call(
+                                0,
+                                "now",
+                                options=Options(on_error=Handler(delay=4)),
+                                failing_attempts=1,
+                            )
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        shutdown=9,
     ),
 }
 

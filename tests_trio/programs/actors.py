@@ -10,11 +10,26 @@ from typing import Any, NamedTuple
 
 import anyio
 from anyio import from_thread
-from fastapi import HTTPException
+from fastapi import FastAPI, HTTPException, Request
 
 from fastapi_tasks import FastAPITasksError, RequestTasks, Task
+from tests_trio.support import Message
 
-from .program import Action, Await, Call, Cancel, Handler, Options, Program, Retry, Schedule, Step
+from .guises import FrozenError, HostileError, HostileExit, disguised
+from .program import (
+    Action,
+    Await,
+    Call,
+    Cancel,
+    Handler,
+    Options,
+    Part,
+    Program,
+    Retry,
+    Schedule,
+    Step,
+    Visit,
+)
 from .trace import Trace
 
 ERRORS: dict[str, Callable[[], BaseException]] = {
@@ -22,14 +37,19 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "SystemExit": lambda: SystemExit(3),
     "ExceptionGroup": lambda: ExceptionGroup("errors", [ValueError("an error")]),
     "HTTPException": lambda: HTTPException(401),
+    "HostileError": HostileError,
+    "HostileExit": HostileExit,
+    "FrozenError": lambda: FrozenError(51),
 }
 current_call = ContextVar("current_call", default=-1)
 
 
 class Scene(NamedTuple):
-    """Where a body acts: its request."""
+    """Where a body acts: its run of a route, and the request that is in."""
 
+    run: str
     number: int
+    request: Request
     tasks: RequestTasks
 
 
@@ -44,6 +64,8 @@ def fail(error: str | None) -> None:
 
 class Actors:
     """The bodies of one run of a program, and what they share."""
+
+    app: FastAPI
 
     def __init__(self, program: Program, trace: Trace) -> None:
         self.trace = trace
@@ -64,6 +86,8 @@ class Actors:
             match step.action:
                 case Await(id) if id in self.tasks:
                     await self.wait_for(id)
+                case Visit(part):
+                    await self.visit(part, scene)
                 case action:
                     self.act(action, scene)
 
@@ -90,7 +114,25 @@ class Actors:
             outcome = type(exc).__name__
         else:
             outcome = "a result"
-        self.trace.awaited.append((anyio.current_time(), f"#{number}: {outcome}"))
+        self.see(f"#{number}: {outcome}")
+
+    async def visit(self, part: Part, scene: Scene) -> None:
+        status = error = None
+
+        async def send(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+
+        path = f"/part/{part.id}"
+        scope = {**scene.request.scope, "path": path, "raw_path": path.encode()}
+        try:
+            await self.app(scope, scene.request.receive, send)
+        except Exception as exc:
+            error = type(exc).__name__
+        self.see(f"part {part.id}: {status} {error}")
+
+    def see(self, what: str) -> None:
+        self.trace.seen.append((anyio.current_time(), what))
 
     def act(self, action: Action | None, scene: Scene) -> None:
         match action:
@@ -111,14 +153,20 @@ class Actors:
         }[call.point]
         func = self.call_in_thread if call.is_sync else self.call
         options = self.options(call.options)
+        name = f"#{call.id}"
         token = current_call.set(call.id)
         try:
-            task = scheduler.task(name=f"#{call.id}", **options).schedule(func, call, scene)
+            if call.guise is None:
+                task = scheduler.task(name=name, **options).schedule(func, call, scene)
+            else:
+                with disguised(func, call.guise, name, is_sync=call.is_sync) as guise:
+                    task = scheduler.task(**options).schedule(guise, call, scene)
         except FastAPITasksError as exc:
             self.trace.refused[call.id] = type(exc).__name__
             raise
         finally:
             current_call.reset(token)
+        assert task.name == name
         self.tasks[call.id] = task
 
     # Tasks.

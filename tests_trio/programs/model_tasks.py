@@ -4,57 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from .program import Await, Call, Cancel, Handler, Options, Program, Schedule, Step
-from .trace import TaskFacts, Trace
-from .world import Body, Cancelled, Limiter, Process, Scope, UndeterminedError, World
-
-
-class ProgramError(Exception):
-    """An error of the program's, by its name."""
-
-    @property
-    def is_exception(self) -> bool:
-        return str(self) != "SystemExit"
-
-
-@dataclass(eq=False)
-class Line:
-    """A request: what waits for its timing points, and what its response waits for."""
-
-    number: int
-    process: Process | None = None
-    waiting: dict[str, list[ModelTask]] = field(
-        default_factory=lambda: {"after_route": [], "after_response": []}
-    )
-    spawned: list[ModelTask] = field(default_factory=list)
-    held: list[ModelTask] = field(default_factory=list)
-    has_responded: bool = False  # the response has started
-    before_response: list[int] = field(default_factory=list)  # tasks that start before it (G3)
-    after_response: list[int] = field(default_factory=list)  # and behind its last message
-
-
-@dataclass(eq=False)
-class ModelTask:
-    call: Call
-    options: Options
-    scene: Line  # the request that its body acts in
-    facts: TaskFacts
-    scope: Scope = field(default_factory=Scope)  # what `cancel()` cancels
-
-    @property
-    def line(self) -> Line | None:
-        """The request that it belongs to."""
-        return None if self.call.point == "runner" else self.scene
-
-    @property
-    def is_pending(self) -> bool:
-        return self.facts.state == "PENDING"
-
-    @property
-    def is_finished(self) -> bool:
-        return self.facts.finished is not None
+from .model_data import EXITS, Line, ModelExchange, ModelTask, ProgramError, names, outcome
+from .program import Await, Call, Cancel, Handler, Part, Program, Schedule, Step, Visit
+from .trace import Trace
+from .world import Body, Cancelled, Limiter, Race, Scope, World
 
 
 class TasksModel:
@@ -64,12 +18,12 @@ class TasksModel:
         self.program = program
         self.world = World()
         self.trace = Trace()
-        self.lines = [Line(number) for number in range(len(program.requests))]
+        self.exchanges: list[ModelExchange] = []
         self.tasks: dict[int, ModelTask] = {}
         self.unfinished: list[ModelTask] = []
         self.phase = "open"
         self.is_stopping = False
-        self.turned, self.scheduled = -1.0, -2.0  # when the drain could go on; when a task came
+        self.race = Race(self.world)
         self.shielded, self.unshielded = Scope(), Scope()
         self.threads = Limiter(self.world, program.max_threads)
         self.limiters = [Limiter(self.world, tokens) for tokens in program.limiters]
@@ -82,8 +36,7 @@ class TasksModel:
     def schedule(self, call: Call, line: Line) -> None:
         if call.id in self.tasks or call.id in self.trace.refused:  # by an earlier attempt
             return
-        self.scheduled = self.world.now
-        self.check_race()
+        self.race.scheduled()
         if self.phase == "closed":  # G16 (5)
             self.refuse(call, "TasksClosedError")
         if len(self.unfinished) >= (self.program.max_tasks or math.inf):  # G19
@@ -98,11 +51,6 @@ class TasksModel:
             self.drop(task)
         else:
             self.place(task)
-
-    def check_race(self) -> None:
-        """When the last task ends, the drain goes on; who waited for that task may schedule."""
-        if self.scheduled == self.turned:
-            raise UndeterminedError
 
     def refuse(self, call: Call, error: str) -> None:
         self.trace.refused[call.id] = error
@@ -142,9 +90,7 @@ class TasksModel:
     def finish(self, task: ModelTask) -> None:
         task.facts.finished = self.world.now
         self.unfinished.remove(task)
-        if self.is_stopping and not self.unfinished:
-            self.turned = self.world.now
-            self.check_race()
+        self.race.finished(is_last=self.is_stopping and not self.unfinished)
 
     # A task.
 
@@ -154,7 +100,8 @@ class TasksModel:
         facts, options = task.facts, task.options
         facts.state, facts.started = "RUNNING", self.world.now
         if task.line is not None:
-            self.trace.exchanges[task.line.number].start(task.call.id, self.world.now)
+            number = task.line.exchange.number
+            self.trace.start(task.call.id, task.line.name, number, self.world.now)
         error = yield from outcome(self.attempts(task))
         if isinstance(error, ProgramError):
             facts.state, facts.exception = "FAILED", str(error)
@@ -183,6 +130,10 @@ class TasksModel:
             yield from self.limiters[limiter].acquire(task.line)
         try:
             task.facts.attempts += 1
+            if task.call.guise == "proxy":  # what the call in a thread returns will be awaited
+                yield from self.in_thread(
+                    self.world.checkpoint(), task, is_sync=not task.call.is_sync
+                )
             yield from self.in_thread(self.timed(task), task, is_sync=task.call.is_sync)
         finally:
             if limiter is not None:
@@ -236,10 +187,12 @@ class TasksModel:
 
     # Any body.
 
-    def perform(self, steps: Sequence[Step], scene: Line) -> Body:
+    def perform(self, steps: Sequence[Step], scene: Line, *, is_sync: bool = False) -> Body:
         for step in steps:
             if step.delay:
                 yield from self.world.sleep(step.delay)
+            if is_sync:
+                self.race.in_thread()
             match step.action:
                 case Schedule(call):
                     self.schedule(call, scene)
@@ -247,30 +200,26 @@ class TasksModel:
                     self.cancel(id)
                 case Await(id) if id in self.tasks:
                     yield from self.wait_for(self.tasks[id], scene)
+                case Visit(part):
+                    yield from self.visit(part, scene)
+        if is_sync:
+            self.race.in_thread()
+
+    def visit(self, part: Part, scene: Line) -> Body:
+        raise NotImplementedError
 
     def wait_for(self, task: ModelTask, scene: Line) -> Body:
         is_waiting = any(task in waiting for waiting in scene.waiting.values())
-        if is_waiting and self.world.current is scene.process:
+        if is_waiting and self.world.current is scene.exchange.process:
             result = "FastAPITasksError"  # they would wait for each other
         else:
             yield from self.world.until(lambda: task.is_finished)
             result = {
                 "SUCCEEDED": "a result",
                 "CANCELLED": "TaskCancelled",
-                "FAILED": task.facts.exception.replace("SystemExit", "TaskFailed"),
+                "FAILED": "TaskFailed" if task.facts.exception in EXITS else task.facts.exception,
             }[task.facts.state]
-        self.trace.awaited.append((self.world.now, f"#{task.call.id}: {result}"))
+        self.see(f"#{task.call.id}: {result}")
 
-
-def outcome(body: Body) -> Body:
-    """Run a body; return what it raised, or None."""
-    try:
-        yield from body
-    except (ProgramError, Cancelled) as error:
-        return error
-    return None
-
-
-def names(tasks: Sequence[ModelTask], at_most: int = 10) -> str:
-    shown = ", ".join(f"'#{task.call.id}'" for task in tasks[:at_most])
-    return shown + (f" and {len(tasks) - at_most} more" if len(tasks) > at_most else "")
+    def see(self, what: str) -> None:
+        self.trace.seen.append((self.world.now, what))

@@ -85,7 +85,14 @@ class Await(Plain):
     id: int
 
 
-Action: TypeAlias = Schedule | Cancel | Await
+@dataclass(frozen=True, repr=False)
+class Visit(Plain):
+    """Call the app from inside of a request, drop what it sends, and go on whatever comes of it."""
+
+    part: Part
+
+
+Action: TypeAlias = Schedule | Cancel | Await | Visit
 
 
 @dataclass(frozen=True, repr=False)
@@ -97,6 +104,10 @@ class Step(Plain):
 
 
 OnCancel: TypeAlias = Literal["raise", "swallow", "fail", "linger"]
+Error: TypeAlias = Literal[
+    "ValueError", "SystemExit", "ExceptionGroup", "HostileError", "HostileExit", "FrozenError"
+]  # `guises` has those that are not Python's own
+Guise: TypeAlias = Literal["named", "nameless", "proxy"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -109,16 +120,20 @@ class Call(Plain):
     options: Options = Options()
     is_sync: bool = False
     failing_attempts: int = 0
-    error: Literal["ValueError", "SystemExit", "ExceptionGroup"] = "ValueError"
+    error: Error = "ValueError"
     on_cancel: OnCancel = "raise"
     linger: float = 0  # how long its clean-up sleeps, shielded
+    guise: Guise | None = None  # what its function is handed over as; see `guises`
 
 
-@dataclass(frozen=True, repr=False)
-class Request(Plain):
-    """A request: an endpoint between two teardowns, a response, and perhaps an untimely end."""
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Run(Plain):
+    """A run of a route: an endpoint between two teardowns, and a response.
 
-    at: float
+    `again` is what a middleware calls the app for, once more, if this fails before its response
+    starts, or answers with an error; which it drops.
+    """
+
     kind: Literal["async", "def", "stream", "websocket"] = "async"
     endpoint: tuple[Step, ...] = ()
     fails: Literal["ValueError", "HTTPException"] | None = None
@@ -127,6 +142,21 @@ class Request(Plain):
     stream: tuple[Step, ...] = ()  # a chunk after each
     stream_fails: bool = False
     request_teardown: tuple[Step, ...] = ()
+    again: Part | None = None
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Part(Run):
+    """A run of a route within a request, beside that of the request itself."""
+
+    id: int
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Request(Run):
+    """A request, and perhaps its untimely end."""
+
+    at: float
     cut_off: float | None = None  # the server cancels it, so many seconds after its start
 
 
@@ -145,22 +175,18 @@ class Program(Plain):
     options: Options = Options()  # app-wide
 
 
-def calls_of(steps: tuple[Step, ...]) -> Iterator[Call]:
-    """All calls in some steps, those that their tasks schedule included."""
-    for step in steps:
-        if isinstance(step.action, Schedule):
-            yield step.action.call
-            yield from calls_of(step.action.call.steps)
+def bodies_of(run: Run) -> dict[str, tuple[Step, ...]]:
+    """The parts of a run that have steps, by their names."""
+    return {name: getattr(run, name) for name in _BODIES if getattr(run, name)}
 
 
-def bodies_of(request: Request) -> tuple[tuple[Step, ...], ...]:
-    """The parts of a request that have steps."""
-    return (
-        request.endpoint,
-        request.function_teardown,
-        request.stream,
-        request.request_teardown,
-    )
+def parts_of(run: Run) -> Iterator[Part]:
+    """All other runs in the request of a run."""
+    visits = (step.action for steps in bodies_of(run).values() for step in steps)
+    parts = [visit.part for visit in visits if isinstance(visit, Visit)]
+    for part in (*parts, *(() if run.again is None else (run.again,))):
+        yield part
+        yield from parts_of(part)
 
 
 def script(program: Program) -> str:
@@ -169,13 +195,19 @@ def script(program: Program) -> str:
 
 
 def _lines(program: Program) -> Iterator[str]:
-    yield f"app: {_changed(program, skip=('requests',))}"
+    yield f"app: {_changed(program)}"
     for number, request in enumerate(program.requests):
         yield f"request {number}: {_changed(request)}"
-        for name in ("endpoint", "function_teardown", "stream", "request_teardown"):
-            if steps := getattr(request, name):
-                yield f"    {name}:"
-                yield from _step_lines(steps, "        ")
+        yield from _run_lines(request, "    ")
+
+
+def _run_lines(run: Run, indent: str) -> Iterator[str]:
+    for name, steps in bodies_of(run).items():
+        yield f"{indent}{name}:"
+        yield from _step_lines(steps, indent + "    ")
+    if run.again is not None:
+        yield f"{indent}again, part {run.again.id}: {_changed(run.again)}"
+        yield from _run_lines(run.again, indent + "    ")
 
 
 def _step_lines(steps: tuple[Step, ...], indent: str) -> Iterator[str]:
@@ -185,19 +217,25 @@ def _step_lines(steps: tuple[Step, ...], indent: str) -> Iterator[str]:
             case Schedule(call):
                 yield f"{indent}{sleep}schedule #{call.id} {call.point}: {_changed(call)}"
                 yield from _step_lines(call.steps, indent + "    ")
+            case Visit(part):
+                yield f"{indent}{sleep}visit part {part.id}: {_changed(part)}"
+                yield from _run_lines(part, indent + "    ")
             case Cancel(id) | Await(id):
                 yield f"{indent}{sleep}{type(step.action).__name__.lower()} #{id}"
             case None:
                 yield f"{indent}{sleep}"
 
 
-def _changed(value: object, *, skip: tuple[str, ...] = ()) -> str:
-    """The fields that differ from their defaults, but those that have lines of their own."""
-    hidden = {"id", "point", "steps", "endpoint", "function_teardown", "stream", "request_teardown"}
+_BODIES = ("endpoint", "function_teardown", "stream", "request_teardown")
+_SHOWN_APART = {"requests", "id", "point", "steps", "again", *_BODIES}  # in lines of their own
+
+
+def _changed(value: object) -> str:
+    """The fields that differ from their defaults."""
     shown = [
         f"{field.name}={_value(getattr(value, field.name))}"
         for field in fields(value)  # type: ignore[arg-type]
-        if field.name not in {*skip, *hidden} and getattr(value, field.name) != field.default
+        if field.name not in _SHOWN_APART and getattr(value, field.name) != field.default
     ]
     return ", ".join(shown)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from weakref import ref
 
 import anyio
 from anyio import to_thread
-from fastapi import Depends, FastAPI, WebSocket
-from fastapi.responses import StreamingResponse
+from fastapi import FastAPI
 
-from fastapi_tasks import Instrument, Task, TaskConfig, Tasks, add_tasks
+from fastapi_tasks import Instrument, Task, TaskConfig, add_tasks
 from tests_trio.support import Message, Server
 
-from .actors import Actors, Scene, fail
+from .actors import Actors
 from .program import Program, Request
+from .routes import add_routes
 from .trace import Trace
 
 PATIENCE = 1  # seconds of real time, for what another thread does at once
@@ -97,55 +97,9 @@ class Stage(Instrument):
             max_threads=program.max_threads,
             instruments=[self],
         )
-        for number, request in enumerate(program.requests):
-            self.add_route(app, number, request)
+        self.actors.app = app
+        add_routes(app, program, self.actors)
         return app
-
-    def add_route(self, app: FastAPI, number: int, request: Request) -> None:
-        actors = self.actors
-
-        async def request_scoped(tasks: Tasks) -> AsyncIterator[None]:
-            try:
-                yield
-            finally:
-                await actors.perform(request.request_teardown, Scene(number, tasks))
-
-        async def function_scoped(tasks: Tasks) -> AsyncIterator[None]:
-            try:
-                yield
-            finally:
-                await actors.perform(request.function_teardown, Scene(number, tasks))
-                fail("ValueError" if request.teardown_fails else None)
-
-        async def endpoint(tasks: Tasks) -> Any:
-            scene = Scene(number, tasks)
-            await actors.perform(request.endpoint, scene)
-            fail(request.fails)
-            return StreamingResponse(body(scene)) if request.kind == "stream" else None
-
-        async def body(scene: Scene) -> AsyncIterator[bytes]:
-            for step in request.stream:
-                await actors.perform((step,), scene)
-                yield b"chunk"
-            fail("ValueError" if request.stream_fails else None)
-
-        def def_endpoint(tasks: Tasks) -> None:
-            actors.perform_in_thread(request.endpoint, Scene(number, tasks))
-            fail(request.fails)
-
-        async def websocket(socket: WebSocket, tasks: Tasks) -> None:
-            await socket.accept()
-            await endpoint(tasks)
-
-        dependencies = [
-            Depends(request_scoped, scope="request"),
-            Depends(function_scoped, scope="function"),
-        ]
-        if request.kind == "websocket":
-            app.websocket(f"/{number}", dependencies=dependencies)(websocket)
-        else:
-            func = def_endpoint if request.kind == "def" else endpoint
-            app.get(f"/{number}", dependencies=dependencies, response_model=None)(func)
 
     # What is noted.
 
@@ -161,7 +115,7 @@ class Stage(Instrument):
         assert task.started.is_set()
         facts.started = self.now()
         if call.point != "runner":
-            self.trace.exchanges[scene.number].start(call.id, facts.started)
+            self.trace.start(call.id, scene.run, scene.number, facts.started)
 
     def task_finished(self, task: Task[..., Any]) -> None:
         facts = self.trace.tasks[task.args[0].id]
@@ -180,7 +134,8 @@ class Stage(Instrument):
         """One whose time was up before its thread began counts, too."""
         call, _ = task.args
         ran = self.actors.attempts[call.id]
-        assert ran <= task.attempts if call.is_sync else ran == task.attempts
+        has_thread = call.is_sync or call.guise == "proxy"
+        assert ran <= task.attempts if has_thread else ran == task.attempts
 
     # What must hold of the runner when all is over.
 

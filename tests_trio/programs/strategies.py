@@ -7,9 +7,10 @@ once: their order is what is promised.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 from hypothesis import strategies as st
 
@@ -17,17 +18,21 @@ from .program import (
     Await,
     Call,
     Cancel,
+    Error,
     Handler,
     Options,
+    Part,
     Point,
     Program,
     Request,
     Retry,
     Schedule,
     Step,
+    Visit,
 )
 
 POINTS: tuple[Point, ...] = ("now", "after_route", "after_response", "runner")
+ERRORS: tuple[Error, ...] = get_args(Error)
 OPTIONS = sorted(vars(Options()))
 EVENTS_AT_MOST = 400
 NUMBERS = [st.integers(0, at_most) for at_most in range(21)]
@@ -45,6 +50,7 @@ class _Drawing:
     def __init__(self, draw: st.DrawFn) -> None:
         self._draw = draw
         self._ids = count()
+        self._parts = count()
         self._delays = count()
         self._limiters: tuple[int, ...] = ()
         self._awaits = False  # something awaits a task, so a deadlock is possible
@@ -52,6 +58,8 @@ class _Drawing:
         # Each program is fond of something, or the rare would never meet the rare.
         self._sync = self.one_of(1, 1, 7)
         self._favourites = [self.one_of(*OPTIONS) for _ in range(3)]
+        self._holds = self.is_(3)  # tasks that hold responses when the drain comes
+        self._parts_left = self.one_of(0, 0, 1, 3)
 
     def up_to(self, number: int) -> int:
         return self._draw(NUMBERS[number])
@@ -75,7 +83,7 @@ class _Drawing:
         shield_timeout = None if not self._awaits and self.is_(3) else self.delay(8)
         return Program(
             requests=requests,
-            shutdown=self.delay(20) + self.one_of(10, 10, 0),
+            shutdown=self.delay(6) if self._holds else self.delay(20) + self.one_of(10, 10, 0),
             lifespan_is_cancelled=self.is_(1),
             grace_period=self.one_of(0, 0, 1) and self.delay(8),
             shield_timeout=shield_timeout,
@@ -87,22 +95,48 @@ class _Drawing:
 
     def request(self) -> Request:
         kind = self.one_of("async", "async", "async", "def", "stream", "websocket")
-        is_http = kind != "websocket"
         at = self.delay(4)
         cut_off = self.delay(10) if kind != "def" and self.is_(2) else None
-        has_teardowns = cut_off is None  # versions of FastAPI differ in what shields them
-        return Request(
-            at=at,
-            kind=kind,
-            endpoint=self.steps(4, is_sync=kind == "def"),
-            fails=self.one_of(None, None, None, "ValueError", *["HTTPException"] * is_http),
-            function_teardown=self.steps(2) if has_teardowns and self.is_(2) else (),
-            teardown_fails=self.is_(1),
-            stream=self.steps(3) if kind == "stream" else (),
-            stream_fails=kind == "stream" and self.is_(2),
-            request_teardown=self.steps(2) if has_teardowns and self.is_(2) else (),
-            cut_off=cut_off,
-        )
+        self._may_visit = kind != "websocket"
+        self._is_cut_off = cut_off is not None
+        return Request(at=at, cut_off=cut_off, **self.run(kind))
+
+    def part(self, *, is_second: bool = False) -> Part:
+        """A run of a route within the request; the second of two is not tried again."""
+        number = next(self._parts)
+        kinds = "async", "async", "stream", *["def"] * (not self._is_cut_off)
+        fields = self.run(self.one_of(*kinds), is_second=is_second)
+        fields["teardown_fails"] &= not self._is_cut_off  # as below
+        return Part(id=number, **fields)
+
+    def run(self, kind: str, *, is_second: bool = False) -> dict[str, Any]:
+        """The fields of a run of a route."""
+        is_http = kind != "websocket"
+        has_teardowns = not self._is_cut_off  # versions of FastAPI differ in what shields them
+        fields = {
+            "kind": kind,
+            "endpoint": self.steps(4, is_sync=kind == "def"),
+            "fails": self.one_of(None, None, None, "ValueError", *["HTTPException"] * is_http),
+            "function_teardown": self.steps(2) if has_teardowns and self.is_(2) else (),
+            "teardown_fails": self.is_(1),
+            "stream": self.steps(3) if kind == "stream" else (),
+            "stream_fails": kind == "stream" and self.is_(2),
+            "request_teardown": (
+                self.steps(2) if has_teardowns and self.is_(5 if self._holds else 2) else ()
+            ),
+        }
+        may_fail = fields["fails"] or fields["teardown_fails"]
+        if fields["teardown_fails"] and self._is_cut_off:
+            may_fail = (
+                False  # the error takes the cancellation's place, and what goes on is cancelled
+            )
+        if is_http and may_fail and not is_second and self.may_have_part() and self.is_(5):
+            fields["again"] = self.part(is_second=True)
+        return fields
+
+    def may_have_part(self) -> bool:
+        self._parts_left -= 1
+        return self._parts_left >= 0
 
     def steps(
         self, at_most: int, *, owner: int | None = None, depth: int = 0, is_sync: bool = False
@@ -115,21 +149,28 @@ class _Drawing:
             action = self.action(scheduled, owner, depth, is_sync)
             if isinstance(action, Schedule):
                 scheduled.append(action.call.id)
-            is_one_of_many = isinstance(action, Schedule) and action.call.point != "runner"
-            at_once = may_act_at_once and is_one_of_many and not self.is_(4)
+            is_in_order = owner is None and (
+                isinstance(action, (Await, Visit))
+                or (isinstance(action, Schedule) and action.call.point != "runner")
+            )
+            at_once = may_act_at_once and is_in_order and not self.is_(4)
             steps.append(Step(0 if at_once else self.delay(), action))
-            may_act_at_once = owner is None and is_one_of_many
+            may_act_at_once = is_in_order
         if is_sync and steps and isinstance(steps[-1].action, Cancel):
             steps.append(Step(self.delay()))  # from a thread, a cancellation is soon, not at once
         return tuple(steps)
 
     def action(
         self, scheduled: list[int], owner: int | None, depth: int, is_sync: bool
-    ) -> Schedule | Cancel | Await | None:
+    ) -> Schedule | Cancel | Await | Visit | None:
         kinds = ["schedule"] * 6 if depth < 2 else []
+        if owner is None and self._may_visit and not is_sync and self._parts_left > 0:
+            kinds += ["visit"] * 2
         kind = self.one_of(*kinds, "sleep", "cancel", *["await"] * 2)
         if kind == "schedule":
             return Schedule(self.call(depth))
+        if kind == "visit" and self.may_have_part():
+            return Visit(self.part())
         if kind == "cancel":
             number = self.up_to(8)
             return None if is_sync and number == owner else Cancel(number)
@@ -144,17 +185,22 @@ class _Drawing:
         steps = self.steps(2, owner=number, depth=depth + 1, is_sync=is_sync)
         if not (self._instant and self.is_(3)):
             steps += (Step(self.delay()),)
+        options = self.options()
+        if self._holds and depth == 0 and self.is_(5):
+            options = replace(options, hold_response=True)
+            steps += (Step(self.delay(20)),)
         on_cancel = self.one_of(*["raise"] * 4, "swallow", "fail", *["linger"] * (not is_sync))
         return Call(
             id=number,
             point=self.one_of(*POINTS),
             steps=steps,
-            options=self.options(),
+            options=options,
             is_sync=is_sync,
             failing_attempts=self.one_of(0, 0, 0, 1, 2, 9),
-            error=self.one_of("ValueError", "ValueError", "SystemExit", "ExceptionGroup"),
+            error=self.one_of("ValueError", *ERRORS),
             on_cancel=on_cancel,
             linger=self.delay() if on_cancel == "linger" else 0,
+            guise=self.one_of("named", "nameless", "proxy") if self.is_(2) else None,
         )
 
     def options(self) -> Options:

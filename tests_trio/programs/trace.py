@@ -40,10 +40,6 @@ class Exchange:
         self.events.append((kind, time))
 
     @property
-    def starts(self) -> list[str]:
-        return [what for what, _ in self.events if what.startswith("#")]
-
-    @property
     def messages(self) -> list[str]:
         return [f"{what} at {time:.6f}" for what, time in self.events if not what.startswith("#")]
 
@@ -60,10 +56,16 @@ class Trace:
 
     tasks: defaultdict[int, TaskFacts] = field(default_factory=lambda: defaultdict(TaskFacts))
     exchanges: defaultdict[int, Exchange] = field(default_factory=lambda: defaultdict(Exchange))
+    starts: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # by run
     refused: dict[int, str] = field(default_factory=dict)
-    awaited: list[tuple[float, str]] = field(default_factory=list)
+    seen: list[tuple[float, str]] = field(default_factory=list)  # by who awaited or visited it
     log: list[tuple[float, str]] = field(default_factory=list)
     ended: float = -1  # when the lifespan's shutdown was complete
+
+    def start(self, task: int, run: str, request: int, time: float) -> None:
+        """A task of a run of a route in that request has started."""
+        self.starts[run].append(f"#{task}")
+        self.exchanges[request].start(task, time)
 
     def lines(self) -> list[str]:
         """The facts, as lines to compare. What one moment holds is sorted by its text."""
@@ -71,9 +73,9 @@ class Trace:
         return [
             *(f"task #{number}: {facts}" for number, facts in sorted(self.tasks.items())),
             *(f"refused #{number}: {error}" for number, error in sorted(self.refused.items())),
-            *(f"request {n} starts {x.starts}" for n, x in exchanges),
+            *(f"{run} starts {tasks}" for run, tasks in sorted(self.starts.items())),
             *(f"request {n} sends {x.messages}" for n, x in exchanges),
-            *(f"{time:.6f} await {what}" for time, what in sorted(self.awaited)),
+            *(f"{time:.6f} see {what}" for time, what in sorted(self.seen)),
             *(f"{time:.6f} log {text}" for time, text in sorted(self.log)),
             f"the lifespan ended at {self.ended:.6f}",
         ]

@@ -102,6 +102,15 @@ class World:
     def checkpoint(self) -> Body:
         yield self.now, lambda: True
 
+    def settle(self) -> Body:
+        """Go on when nobody else can, at this moment."""
+        this = self.current
+
+        def is_settled() -> bool:
+            return not any(self._is_ready(other) for other in self.processes if other is not this)
+
+        yield math.inf, is_settled
+
     @contextmanager
     def scope(self, delay: float = math.inf, *, shield: bool = False) -> Iterator[Scope]:
         scopes = self.current.scopes
@@ -138,3 +147,40 @@ class Limiter:
 
     def release(self) -> None:
         self.tokens += 1
+
+
+class Race:
+    """What a request's thread does while the drain goes on is undetermined.
+
+    When the last task has ended, whoever waited for that may schedule more in the same moment: the
+    drain lets the event loop go round some times. A thread may be slower than that.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.last = self.behind = self.late = -1.0  # moments of: any event; one from a thread, ...
+        self.idle = -2.0  # when the last task ended
+        self.is_resumed = False  # more was scheduled in that moment
+
+    def scheduled(self) -> None:
+        if self.behind == self.world.now:
+            self.late = self.world.now
+        if self.idle == self.world.now:
+            self.is_resumed = True
+        self.last = self.world.now
+        self.check()
+
+    def finished(self, *, is_last: bool) -> None:
+        self.last = self.world.now
+        if is_last:
+            self.idle = self.world.now
+        self.check()
+
+    def in_thread(self) -> None:
+        """A thread acts now; if anything has been before, the last task may have ended by then."""
+        if self.last == self.world.now:
+            self.behind = self.world.now
+
+    def check(self) -> None:
+        if self.late == self.idle:
+            raise UndeterminedError
