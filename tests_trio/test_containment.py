@@ -17,7 +17,7 @@ from trio.testing import MockClock
 
 import fastapi_tasks
 from fastapi_tasks import Instrument, Task, Tasks, TaskState
-from fastapi_tasks._task import running_task
+from fastapi_tasks._waits import current, running
 from tests_asyncio.conftest import AutojumpLoop
 from tests_trio.support import Server, make_app, raises, serving
 
@@ -85,7 +85,7 @@ class Fault:
         return self._line
 
     def _note(self, frame) -> None:
-        task = running_task()
+        task = current(running)
         while frame is not None:
             file = Path(frame.f_code.co_filename)
             if file.parent == HOME:

@@ -6,8 +6,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from fastapi_tasks import Instrument, RequestTasks, Task, TaskConfig, Tasks, TaskState
-from fastapi_tasks._exception import is_interrupt
+from fastapi_tasks import Task, TaskConfig, Tasks, TaskState
 from tests_trio.support import Journal, make_app, raises, serving, settle
 
 ERRORS = [
@@ -117,55 +116,6 @@ async def test_raising_error_handler(error, caplog):
         "task 'bad' failed",
         "the error handler of task 'bad' failed",
     ] * 2
-
-
-def test_keyboard_interrupt_passes(backend_name):
-    """G12: it, and only it; nothing hangs, and no task is left unfinished."""
-    app = make_app()
-    tasks = []
-
-    async def main():
-        async with serving(app):
-            runner = app.state.runner
-            tasks.append(runner.schedule(anyio.sleep_forever))
-            tasks.append(runner.task(shield=True).schedule(anyio.sleep_forever))
-            tasks.append(RequestTasks(runner).after_response.schedule(anyio.sleep_forever))
-            tasks.append(runner.schedule(raises, KeyboardInterrupt()))
-            await anyio.sleep_forever()
-
-    with pytest.raises(BaseException) as caught:
-        anyio.run(main, backend=backend_name)
-    assert is_interrupt(caught.value)
-    assert [task.state.value for task in tasks] == ["cancelled"] * 3 + ["failed"]
-    assert not app.state.runner.running
-
-
-def test_keyboard_interrupt_in_an_instrument(backend_name):
-    """G12: it passes, and the task whose start it was told of has not succeeded."""
-
-    class Interrupting(Instrument):
-        def task_started(self, task):
-            raise KeyboardInterrupt
-
-    app = make_app(instruments=[Interrupting()])
-
-    async def main():
-        async with serving(app):
-            app.state.runner.schedule(anyio.sleep_forever)
-            await anyio.sleep_forever()
-
-    with pytest.raises(BaseException) as caught:
-        anyio.run(main, backend=backend_name)
-    assert is_interrupt(caught.value)
-    statistics = app.state.runner.statistics()
-    assert (statistics.failed, statistics.succeeded) == (1, 0)
-
-
-def test_an_interrupt_among_other_errors():
-    """G12: a `KeyboardInterrupt` passes however deep in groups it is, and whatever is beside it."""
-    group = BaseExceptionGroup("g", [KeyboardInterrupt(), ValueError()])
-    assert is_interrupt(BaseExceptionGroup("g", [ValueError(), group]))
-    assert not is_interrupt(BaseExceptionGroup("g", [ValueError(), SystemExit()]))
 
 
 @pytest.mark.parametrize("secret", ["argument", "keyword", "partial"])

@@ -124,20 +124,6 @@ async def test_equal_instruments():
     assert [what for what, _ in recorder.of("t")] == ["scheduled", "started", "finished"]
 
 
-async def test_an_instrument_that_interrupts(backend_name):
-    """Only `KeyboardInterrupt` passes: here at the `schedule()` call."""
-
-    class Interrupt(Instrument):
-        def task_scheduled(self, task):
-            raise KeyboardInterrupt
-
-    app = make_app(instruments=[Interrupt()])
-    async with serving(app):
-        with pytest.raises(KeyboardInterrupt):
-            app.state.runner.schedule(checkpoint)
-        await app.state.runner.join()
-
-
 def test_the_base_class_does_nothing():
     """Every method has a default."""
     instrument = Instrument()

@@ -37,6 +37,10 @@ def now(number: int, *steps: Step, **options) -> Schedule:
     return Schedule(Call(number, "now", steps, Options(**options)))
 
 
+def failing(number: int, **options) -> Schedule:
+    return Schedule(Call(number, "now", options=Options(**options), failing_attempts=1))
+
+
 FAILURE = Program(
     requests=(
         Request(
@@ -210,46 +214,49 @@ FOUND = {
         shutdown=4,
         max_threads=1,
     ),
-    "a task that was cancelled in its error handler had finished, while the handler went on": Program(
+    "what a request scheduled when the cut-off cancelled what held its response was refused": Program(
+        requests=(
+            Request(
+                at=1,
+                endpoint=(Step(0, now(0, Step(9), hold_response=True)),),
+                request_teardown=(Step(0, now(1, Step(1), shield=True)),),
+            ),
+        ),
+        shutdown=4,
+    ),
+    "a task that was dropped in the drain counted in max_tasks": Program(
+        requests=(
+            Request(
+                at=1,
+                kind="def",
+                endpoint=(
+                    Step(0, now(0, Step(9), shield=True)),
+                    Step(5, now(1)),
+                    Step(0, now(2, Step(1), shield=True)),
+                ),
+            ),
+        ),
+        shutdown=4,
+        max_tasks=2,
+    ),
+    "a task that was cancelled in its error handler had finished, while that went on": Program(
         requests=(
             Request(
                 at=1,
                 endpoint=(
-                    Step(
-                        0,
-                        Schedule(
-                            Call(
-                                0,
-                                "now",
-                                options=Options(on_error=Handler(delay=4, fails=True)),
-                                failing_attempts=1,
-                            )
-                        ),
-                    ),
+                    Step(0, failing(0, on_error=Handler(delay=4, fails=True))),
                     Step(2, Cancel(0)),
                 ),
             ),
         ),
         shutdown=9,
     ),
-    "a task that failed while a thread was about to return from schedule() had finished": Program(
+    "a task that failed before schedule() returned in its thread did so, too": Program(
         requests=(
             Request(
                 at=1,
                 kind="def",
-                endpoint=(
-                    Step(
-                        0,
-                        Schedule(
-                            Call(
-                                0,
-                                "now",
-                                options=Options(on_error=Handler(delay=4)),
-                                failing_attempts=1,
-                            )
-                        ),
-                    ),
-                ),
+                endpoint=(Step(0, failing(0, on_error=Handler(delay=4))),),
             ),
         ),
         shutdown=9,
@@ -269,3 +276,11 @@ def test_what_is_not_determined_is_discarded():
     other = Request(at=1, endpoint=(Step(0, now(1, Step(1), limiter=0)),))
     with pytest.raises(UndeterminedError):
         check(Program((request, other), shutdown=9, limiters=(1,)))
+
+
+def test_a_thread_may_be_slower_than_the_drain():
+    """G16: a thread that the end of the last task brings about may schedule too late."""
+    visit = Visit(Part(id=0, kind="def", endpoint=(Step(0, now(1, shield=True)),)))
+    steps = (Step(0, now(0, Step(4), shield=True)), Step(0, Await(0)), Step(0, visit))
+    with pytest.raises(UndeterminedError):
+        check(Program((Request(at=1, endpoint=steps),), shutdown=2))

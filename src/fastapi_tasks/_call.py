@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 
-from anyio import CancelScope, CapacityLimiter, current_time, to_thread
+from anyio import (
+    CancelScope,
+    CapacityLimiter,
+    Event,
+    current_time,
+    from_thread,
+    get_cancelled_exc_class,
+    to_thread,
+)
 
 from ._function import Handle, is_awaitable, is_unrun
 
@@ -23,7 +31,16 @@ class Call:
     made it empties it by `clear()` when it has ended (G20).
     """
 
-    __slots__ = ("_args", "_func", "_is_async", "_kwargs", "_result", "_threads", "_timeout")
+    __slots__ = (
+        "_args",
+        "_func",
+        "_is_async",
+        "_kwargs",
+        "_name",
+        "_result",
+        "_threads",
+        "_timeout",
+    )
 
     def __init__(
         self,
@@ -34,6 +51,7 @@ class Call:
         is_async: bool,
         threads: CapacityLimiter | None = None,
         timeout: float | None = None,
+        name: str = "a call",
     ) -> None:
         """Make a call of an async function, or of any other callable in a thread of `threads`.
 
@@ -47,6 +65,7 @@ class Call:
         self._is_async = is_async
         self._threads = threads
         self._timeout = timeout
+        self._name = name
         self._result: Any = None  # of the function itself: it may have to be awaited
 
     def clear(self) -> None:
@@ -59,7 +78,7 @@ class Call:
         result: Awaitable[Any] = self._func(*self._args, **self._kwargs)
         if self._timeout is None:
             return result  # without a coroutine of ours around it
-        return _until(current_time() + self._timeout, result)
+        return self._until(current_time() + self._timeout, result)
 
     async def _run_in_thread(self) -> Any:
         deadline = None
@@ -68,7 +87,7 @@ class Call:
                 await self._call_in_thread()
             else:
                 deadline = current_time() + self._timeout
-                await _until(deadline, self._call_in_thread())
+                await self._until(deadline, self._call_in_thread())
         if self._result is None:  # as most do
             return None
         if is_unrun(self._result):
@@ -80,7 +99,12 @@ class Call:
             return self._result
         if deadline is None:
             return await self._result
-        return await _until(deadline, self._await_result())
+        return await self._until(deadline, self._await_result())
+
+    async def _until(self, deadline: float, result: Awaitable[Any]) -> Any:
+        with CancelScope(deadline=deadline):  # `fail_after()` writes to exceptions that pass it
+            return await result
+        raise TimeoutError(f"{self._name!r} took longer than its timeout of {self._timeout:g} s")
 
     async def _await_result(self) -> Any:
         return await self._result
@@ -90,22 +114,57 @@ class Call:
         # what a thread returns, and asyncio throws an exception into the waiting task, where
         # `GeneratorExit` would close every coroutine up to AnyIO's instead of being caught by ours.
         errors: list[BaseException] = []
+        thread = _Thread()
 
         def call() -> None:
+            if not thread.begin():
+                return
             try:
                 self._result = self._func(*self._args, **self._kwargs)
             except BaseException as exc:
                 errors.append(exc)
+            thread.end()
 
-        await to_thread.run_sync(call, limiter=CapacityLimiter(1))
+        try:
+            await to_thread.run_sync(call, limiter=CapacityLimiter(1))
+        except get_cancelled_exc_class():
+            if not thread.begin():
+                await thread.wait()
+            if not errors:
+                raise
         if errors:
             raise errors.pop()  # in the box, it would hold itself by its traceback
 
 
-async def _until(deadline: float, result: Awaitable[Any]) -> Any:
-    with CancelScope(deadline=deadline):  # `fail_after()` writes to exceptions that pass it
-        return await result
-    raise TimeoutError
+class _Thread:
+    """A call in a thread, for whom asyncio's `Task.cancel()` tears away from it."""
+
+    __slots__ = ("_begun", "_has_ended", "_to_be_told")
+
+    def __init__(self) -> None:
+        self._begun = [False]  # empty when it has; a list, since that takes one step
+        self._has_ended = False
+        self._to_be_told: Event | None = None
+
+    def begin(self) -> bool:
+        """Claim it, in the thread or for its never beginning there; return whether that worked."""
+        try:
+            self._begun.pop()
+        except IndexError:
+            return False
+        return True
+
+    def end(self) -> None:
+        self._has_ended = True
+        if self._to_be_told is not None:
+            from_thread.run_sync(self._to_be_told.set)
+
+    async def wait(self) -> None:
+        """Wait for the end, whatever else is cancelled."""
+        self._to_be_told = Event()
+        while not self._has_ended:
+            with suppress(get_cancelled_exc_class()), CancelScope(shield=True):
+                await self._to_be_told.wait()
 
 
 class _Slot:
@@ -119,13 +178,13 @@ class _Slot:
     the first.
     """
 
-    __slots__ = ("_is_taken", "_limiter", "_loans", "_threads", "_token")
+    __slots__ = ("_is_taken", "_limiter", "_loans", "_outer", "_threads")
 
     def __init__(self, threads: CapacityLimiter) -> None:
         self._threads = threads
         self._is_taken: bool = False
         self._loans: CapacityLimiter | None = None
-        lender = thread_slot.get()
+        lender = self._outer = thread_slot.get()
         if lender is not None and lender._is_taken and lender._threads is threads:
             self._limiter = lender._loans = lender._loans or CapacityLimiter(1)
         else:
@@ -134,9 +193,9 @@ class _Slot:
     async def __aenter__(self) -> None:
         await self._limiter.acquire_on_behalf_of(self)
         self._is_taken = True
-        self._token = thread_slot.set(self)
+        thread_slot.set(self)
 
     async def __aexit__(self, *_: object) -> None:
         self._is_taken = False
         self._limiter.release_on_behalf_of(self)
-        thread_slot.reset(self._token)
+        thread_slot.set(self._outer)  # not `reset()`: a retry caller may have changed the context

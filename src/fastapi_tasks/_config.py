@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from ._function import exact, is_generator, type_name
 
 if TYPE_CHECKING:
     from ._task import Task
+
+T = TypeVar("T")
 
 TaskErrorHandler: TypeAlias = Callable[["Task[..., Any]", Exception], Any]
 """What `on_error` takes: called with the task and its error; sync (in a worker thread) or async."""
@@ -23,6 +25,8 @@ TaskRetry: TypeAlias = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 class TaskConfig:
     """The options of a task. `None` means: inherit from the scheduler, the request, the app.
 
+    `False` switches off what they have: an `on_error`, `timeout`, `retry` or `limiter`.
+
     Args:
         name: shown in log lines and as the event loop's task name; else the function's
             qualified name.
@@ -32,8 +36,8 @@ class TaskConfig:
             retry, with an `Exception`. Other `BaseException`s are logged only. What it raises is
             logged.
         timeout: seconds for one attempt; past it the attempt is cancelled, and fails with
-            `TimeoutError`. A function in a thread can only be asked, by
-            `anyio.from_thread.check_cancelled()`; one that returns late has succeeded.
+            `TimeoutError`. App-wide, it ends endless loops, too. A function in a thread can only be
+            asked, by `anyio.from_thread.check_cancelled()`; one that returns late has succeeded.
         retry: an async caller that is given one async function without arguments, such as
             `stamina.AsyncRetryingCaller(...).on(...)` or `tenacity.AsyncRetrying(...)`.
         limiter: an async context manager that is entered around each attempt, such as
@@ -49,10 +53,10 @@ class TaskConfig:
 
     name: str | None = None
     shield: bool | None = None
-    on_error: TaskErrorHandler | None = None
-    timeout: float | None = None
-    retry: TaskRetry | None = None
-    limiter: AbstractAsyncContextManager[Any] | None = None
+    on_error: TaskErrorHandler | Literal[False] | None = None
+    timeout: float | Literal[False] | None = None
+    retry: TaskRetry | Literal[False] | None = None
+    limiter: AbstractAsyncContextManager[Any] | Literal[False] | None = None
     hold_response: bool | None = None
     even_if_failed: bool | None = None
 
@@ -62,11 +66,11 @@ class TaskConfig:
             object.__setattr__(self, "name", exact(self.name))
         for field in ("shield", "hold_response", "even_if_failed"):
             _check(field, getattr(self, field), "True, False or None", _is_bool)
-        _check("on_error", self.on_error, "a function without yield", _is_function)
-        _check("retry", self.retry, "an async caller", callable)
-        _check("timeout", self.timeout, "a number of seconds", _is_number)
-        _check("limiter", self.limiter, "an async context manager", _is_context_manager)
-        if self.timeout is not None and not self.timeout >= 0:
+        _check("on_error", chosen(self.on_error), "a function without yield", _is_function)
+        _check("retry", chosen(self.retry), "an async caller", callable)
+        _check("timeout", chosen(self.timeout), "a number of seconds", _is_number)
+        _check("limiter", chosen(self.limiter), "an async context manager", _is_context_manager)
+        if chosen(self.timeout) is not None and not is_seconds(self.timeout):
             raise ValueError(f"timeout must be a number of seconds from 0 up, not {self.timeout!r}")
 
     @property
@@ -78,6 +82,19 @@ class TaskConfig:
         """Return a config with `other`'s fields, and this one's wherever `other`'s are `None`."""
         values = {field.name: getattr(other, field.name) for field in fields(other)}
         return replace(self, **{name: value for name, value in values.items() if value is not None})
+
+
+def chosen(option: T | Literal[False]) -> T | None:
+    """What an option is in the end: `False` switches off what the app or a scheduler has."""
+    return None if option is False else option
+
+
+def is_seconds(value: object) -> bool:
+    """Whether it is a number of seconds that a clock can reckon with; infinity is one."""
+    try:
+        return _is_number(value) and float(cast("float", value)) >= 0
+    except OverflowError:
+        return False
 
 
 def _check(name: str, value: object, wanted: str, is_valid: Callable[[Any], bool]) -> None:

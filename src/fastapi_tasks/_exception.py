@@ -53,11 +53,6 @@ def forget_cancellations(exc: BaseException) -> None:
                 chain.append(other)
 
 
-def is_interrupt(exc: BaseException) -> bool:
-    """Whether it is a `KeyboardInterrupt`, or has one in it."""
-    return any(is_a(part, KeyboardInterrupt) for part in parts_of(exc))
-
-
 def without_cancellations(exc: BaseException) -> BaseException | None:
     """What of an exception is a failure; `None` if it is nothing but cancellation (G14).
 

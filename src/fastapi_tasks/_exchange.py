@@ -8,10 +8,12 @@ and when it has ended. The route's end is the one thing it cannot see.
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import Any
 
 from ._lifespan import Message, Send
 from ._request import RequestTasks
 from ._runner import TaskRunner
+from ._task import Task
 
 _NONE: dict[object, RequestTasks] = {}
 
@@ -22,21 +24,22 @@ class Exchange:
     There is one for each request, with tasks or without: it does next to nothing until the first.
     """
 
-    __slots__ = ("_is_responding", "_runs", "_trailers", "ended")
+    __slots__ = ("__weakref__", "_is_responding", "_runs", "_trailers", "_watches", "ended")
 
     def __init__(self) -> None:
         self._runs = _NONE  # the tasks of each run of a route; replaced, never changed
         self._is_responding = False  # the response has started
         self.ended = False  # its last message has been handed over
         self._trailers = False  # the last message will be trailers
+        self._watches = False  # there is a response: a WebSocket has none
 
     def tasks_of(self, run: object) -> RequestTasks | None:
         """The tasks of a run of a route, if there are any; `run` is an object only it has."""
         return self._runs.get(run)
 
-    def begin(self, run: object, runner: TaskRunner) -> RequestTasks:
+    def begin(self, run: object, runner: TaskRunner, endpoint: object) -> RequestTasks:
         """Make the tasks of a run of a route."""
-        tasks = RequestTasks(runner)
+        tasks = RequestTasks(runner, self, endpoint)
         self._runs = {**self._runs, run: tasks}
         if self._is_responding:
             tasks._response_starts()
@@ -50,6 +53,8 @@ class Exchange:
         The exchange does not keep it: it stands in the ASGI scope, which the server's `send` knows.
         Most messages have nothing to wait for, and get no coroutine around the server's.
         """
+
+        self._watches = True
 
         def send_and_watch(message: Message) -> Awaitable[None]:
             match message["type"]:
@@ -86,6 +91,12 @@ class Exchange:
         for tasks in self._runs.values():
             tasks._response_starts()
         await send(message)
+
+    def holding(self) -> list[Task[..., Any]]:
+        """The tasks that the response still waits for."""
+        if self._is_responding or not self._watches:
+            return []
+        return [task for tasks in self._runs.values() for task in tasks._unfinished_holding()]
 
     async def _send_last(self, send: Send, message: Message) -> None:
         await send(message)

@@ -1,19 +1,21 @@
 """Where the library meets FastAPI: `add_tasks`, and the `Tasks` that it injects.
 
-Two things here lean on FastAPI's and Starlette's insides, for want of a public way:
+Some things here lean on others' insides, for want of a public way:
 
 * `Starlette.build_middleware_stack` (public, called once, at the first message) is replaced, since
   what it returns is the outermost place an app can be wrapped at. `add_middleware` is not: later
   middlewares go outside of earlier ones.
 * `_watch_route` pushes a callback onto the exit stack of FastAPI's function scope, which FastAPI
   keeps in the ASGI scope under a private name.
+* OpenTelemetry's instrumentation, if it came first, keeps the function that it has replaced under a
+  private name, and puts it back when it is taken off. So that one is replaced, too.
 
-Tested with FastAPI 0.134 to 0.165.
+Tested with FastAPI 0.134 to 0.165, and OpenTelemetry's instrumentation 0.66.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Any
@@ -23,7 +25,7 @@ from fastapi.requests import HTTPConnection
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ._config import TaskConfig
+from ._config import TaskConfig, is_seconds
 from ._exception import is_a, parts_of
 from ._exchange import Exchange
 from ._instrument import Instrument
@@ -36,6 +38,7 @@ _EXCHANGE = "fastapi_tasks"  # the keys in the ASGI scope
 _RUNNER = "fastapi_tasks.runner"
 _NO_TASKS = "this app has no tasks: call add_tasks(app) where the app is made"
 _FUNCTION_STACK = "fastapi_function_astack"  # FastAPI's
+_ORIGINAL_BUILD = "_original_build_middleware_stack"  # what OpenTelemetry puts back
 
 
 def add_tasks(
@@ -101,9 +104,14 @@ def add_tasks(
     )
     setattr(app.state, _EXCHANGE, runner)
     lifespan = Lifespan(runner, grace_period=grace_period, shield_timeout=shield_timeout)
-    build = app.build_middleware_stack
-    setattr(app, "build_middleware_stack", lambda: _Outermost(build(), runner, lifespan))
+    for name in ("build_middleware_stack", _ORIGINAL_BUILD):
+        if (build := getattr(app, name, None)) is not None:
+            setattr(app, name, partial(_build, build, runner, lifespan))
     return runner
+
+
+def _build(build: Callable[[], ASGIApp], runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
+    return _Outermost(build(), runner, lifespan)
 
 
 def runner_of(app: FastAPI) -> TaskRunner:
@@ -119,7 +127,7 @@ def runner_of(app: FastAPI) -> TaskRunner:
 
 
 def _check_seconds(name: str, value: float) -> None:
-    if not isinstance(value, (int, float)) or not value >= 0:
+    if not is_seconds(value):
         raise ValueError(f"{name} must be a number of seconds from 0 up, not {value!r}")
 
 
@@ -195,7 +203,7 @@ async def get_tasks(connection: HTTPConnection) -> RequestTasks:
         )
     tasks = exchange.tasks_of(stack)
     if tasks is None:
-        tasks = exchange.begin(stack, scope[_RUNNER])
+        tasks = exchange.begin(stack, scope[_RUNNER], scope.get("endpoint"))
         _watch_route(stack, tasks)
     return tasks
 

@@ -21,6 +21,12 @@ _QUALNAME: Any = vars(type)["__qualname__"]
 _WRAPPERS = (staticmethod, type(lru_cache(len)))  # whose call is that of what they wrap
 
 
+class Uncallable:
+    """What only looks callable, since it says what to write instead."""
+
+    __slots__ = ()
+
+
 class Handle:
     """An awaitable that a task's function may return without its being awaited: a task."""
 
@@ -62,7 +68,7 @@ def is_async(func: object) -> bool | None:
             return None
         if not func.__dict__:  # nor is there a mark on it
             return False
-    elif not callable(func) or is_generator(func):
+    elif not callable(func) or issubclass(type(func), Uncallable) or is_generator(func):
         return None
     return _is(inspect.iscoroutinefunction, func)
 
@@ -75,7 +81,7 @@ def is_generator(func: Callable[..., Any]) -> bool:
 def why_not(func: Any) -> str:
     """Say what to write instead of something that cannot be a task."""
     kind = type_name(func)
-    if callable(func):
+    if callable(func) and not issubclass(type(func), Uncallable):
         return (
             f"schedule() cannot run the generator function {function_name(func)!r}: nobody would "
             "iterate over it; write a function without yield that does the iterating"

@@ -15,7 +15,8 @@ from logging import ERROR
 from anyio import CancelScope, Event, create_task_group, sleep_forever
 from anyio.abc import TaskGroup
 
-from ._exception import is_interrupt, without_cancellations
+from ._exception import without_cancellations
+from ._interrupt import is_interrupt
 from ._log import log
 
 _BROKEN = (

@@ -50,6 +50,7 @@ class Host:
         `on_close` is called when no task can be spawned from other threads any more.
         """
         try:
+            self.mailbox.watch_signals()
             with self._ending:
                 async with create_task_group() as hosts:
                     self._shielded = LastingGroup("shielded", hosts, self._clear_up)

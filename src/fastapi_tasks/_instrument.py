@@ -7,6 +7,7 @@ from logging import ERROR
 from typing import Any
 
 from ._function import type_name
+from ._interrupt import is_interrupt
 from ._log import log
 from ._task import Task
 
@@ -49,9 +50,9 @@ class GuardedInstrument(Instrument):
     def _tell(self, method: Callable[[Task[..., Any]], None], task: Task[..., Any]) -> None:
         try:
             method(task)
-        except KeyboardInterrupt:
-            raise
         except BaseException as exc:
+            if is_interrupt(exc):
+                raise
             name = type_name(self._instrument)
             self._instrument = Instrument()
             log(ERROR, "the instrument %r failed and is switched off", name, error=exc)

@@ -8,10 +8,12 @@ write one byte to a socket that the loop watches, go on. One byte is enough unti
 
 from __future__ import annotations
 
+import signal
 import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from threading import current_thread, main_thread
 
 import anyio
 
@@ -23,7 +25,18 @@ class Mailbox:
         self._calls: deque[Callable[[], object]] = deque()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
+        self._writer.setblocking(False)
         self._is_woken = False  # a byte is on its way
+
+    def watch_signals(self) -> None:
+        """Have each signal wake the event loop, if nothing does so yet.
+
+        Its handler may schedule. But it runs while the event loop waits, and asyncio's waits on.
+        """
+        if current_thread() is main_thread():
+            before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+            if before != -1:
+                signal.set_wakeup_fd(before)
 
     def post(self, call: Callable[[], object]) -> None:
         """Hand over a call. If this raises, it is made all the same, with the next one."""
@@ -58,5 +71,9 @@ class Mailbox:
             self._calls.popleft()()
 
     def close(self) -> None:
+        if current_thread() is main_thread():
+            now = signal.set_wakeup_fd(-1)
+            if now not in (-1, self._writer.fileno()):
+                signal.set_wakeup_fd(now)
         self._reader.close()
         self._writer.close()

@@ -12,8 +12,10 @@ from typing import Any
 from anyio import CancelScope, CapacityLimiter
 
 from ._call import Call
-from ._exception import is_a, is_interrupt, without_cancellations
+from ._config import chosen
+from ._exception import is_a, without_cancellations
 from ._function import is_async, is_awaitable, type_name
+from ._interrupt import is_interrupt
 from ._log import log
 from ._task import CANCELLED, FAILED, Task
 
@@ -33,7 +35,7 @@ async def call_with_options(task: Task[..., Any], threads: CapacityLimiter) -> A
     No token is held while a retry backs off, and waiting does not use up the timeout.
     """
     call = _TaskCall(task, threads)
-    retry = task.config.retry
+    retry = chosen(task.config.retry)
     del task
     try:
         if retry is None:
@@ -63,7 +65,8 @@ class _TaskCall(Call):
             task.kwargs,
             is_async=task._is_async is True,
             threads=threads,
-            timeout=task.config.timeout,
+            timeout=chosen(task.config.timeout),
+            name=task.name,
         )
         self._task = task
 
@@ -72,7 +75,7 @@ class _TaskCall(Call):
         del self._task
 
     async def attempt(self) -> Any:
-        limiter = self._task.config.limiter
+        limiter = chosen(self._task.config.limiter)
         if limiter is None:
             self._task.attempts += 1
             return await self.start()
@@ -94,7 +97,7 @@ def _is_attempt(result: object) -> bool:
 
 
 def judge(task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
-    """Note what a task's call has raised; raise it only if it is a `KeyboardInterrupt`.
+    """Note what a task's call has raised; raise it only if it is a Ctrl+C.
 
     `scope` is the one that the runner cancels the task by: a cancellation from elsewhere is worth
     a warning.
@@ -109,7 +112,7 @@ def judge(task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
 
 async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope) -> None:
     """Run the error handler of a task that has failed, if it has one for that."""
-    handler = task.config.on_error
+    handler = chosen(task.config.on_error)
     if handler is None or not is_a(task.exception, Exception):
         return
     call = Call(
@@ -131,7 +134,7 @@ def contain(
     task: Task[..., Any],
     scope: CancelScope,
 ) -> None:
-    """Say in the log what deserves to be said; let `KeyboardInterrupt` pass, and nothing else."""
+    """Say in the log what deserves to be said; let a Ctrl+C pass, and nothing else."""
     if failure is None:
         if not (scope.cancel_called or task._is_cancelling):
             what += " was cancelled, but not by this library: it ended here"

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from anyio import CapacityLimiter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._task import Task
+    from ._waits import Waiter
 
 
 class Runner(Protocol):
@@ -51,6 +54,6 @@ class Line(Protocol):
         """Take a task out, if each one before it has started, or will not; return whether so."""
         ...
 
-    def _holds_up(self, task: Task[..., Any]) -> bool:
-        """Whether the task cannot start before the running code has ended."""
+    def _needed_by(self, task: Task[..., Any]) -> Iterable[Waiter]:
+        """What has to end before a task can start."""
         ...

@@ -19,7 +19,7 @@ from typing import Any
 from anyio import Event
 
 from ._statistics import TaskStatistics
-from ._task import CANCELLED, FAILED, PENDING, SUCCEEDED, Task
+from ._task import CANCELLED, FAILED, SUCCEEDED, Task
 from .errors import (
     FastAPITasksUninitializedAppError,
     TasksClosedError,
@@ -33,6 +33,13 @@ class Phase(Enum):
     DRAINING = auto()  # shielded tasks are admitted, and start at once
     CLOSED = auto()  # nothing is admitted
 
+
+_REMEDY = (
+    "servers run it (uvicorn: without --lifespan off), but not that of a mounted app: call "
+    "add_tasks() on the outer app; tests write `with TestClient(app)`, or take "
+    "fastapi_tasks.testing.client(app) or fastapi_tasks.testing.lifespan(app), not "
+    "app.router.lifespan_context(app), which bypasses what stands around the app"
+)
 
 NEW, OPEN, DRAINING, CLOSED = Phase  # quicker than to look them up on their class
 
@@ -55,6 +62,7 @@ class Registry:
         self.dropped: dict[Task[..., Any], None] = {}
         self._max_tasks = math.inf if max_tasks is None else max_tasks
         self._succeeded = self._failed = self._cancelled = self._refused = 0  # as in `statistics()`
+        self._running = 0  # how many of the tasks have begun
         self._idle = Event()  # set when both get empty; replaced by who waits for that
 
     def enter(self, phase: Phase) -> None:
@@ -84,16 +92,19 @@ class Registry:
     def _check_phase(self) -> None:
         if self.phase is NEW:
             raise FastAPITasksUninitializedAppError(
-                "the app's lifespan has not been run, so no task can be scheduled: serve the "
-                "app with a server that runs lifespans (uvicorn: without --lifespan off); "
-                "tests and outer apps run it by ASGI messages, not by lifespan_context()"
+                f"the app's lifespan has not been run, so no task can be scheduled: {_REMEDY}"
             )
         if self.phase is CLOSED:
             self._refused += 1
             raise TasksClosedError(
                 "the app has shut down and accepts no more tasks: schedule before the code "
-                "behind the lifespan's yield, or call the function instead"
+                "behind the lifespan's yield, or call the function instead; and if its lifespan "
+                f"was to run once more: {_REMEDY}"
             )
+
+    def begin(self, task: Task[..., Any]) -> None:
+        """Note that a task runs, its error handler included, until it is removed."""
+        task._has_begun, self._running = True, self._running + 1
 
     def remove(self, task: Task[..., Any]) -> None:
         """Count a task as finished, once."""
@@ -103,6 +114,7 @@ class Registry:
             except KeyError:
                 self.dropped.pop(task, None)  # which is counted already
                 return
+            self._running -= task._has_begun
             if task.state is SUCCEEDED:
                 self._succeeded += 1
             elif task.state is FAILED:
@@ -137,11 +149,10 @@ class Registry:
         with self.lock:
             unfinished = len(self.tasks)
             finished = self._succeeded + self._failed + self._cancelled
-            waiting = sum(task.state is PENDING for task in self.tasks)
             return TaskStatistics(
                 scheduled=unfinished + finished,
-                waiting=waiting,
-                running=unfinished - waiting,
+                waiting=unfinished - self._running,
+                running=self._running,
                 succeeded=self._succeeded,
                 failed=self._failed,
                 cancelled=self._cancelled,

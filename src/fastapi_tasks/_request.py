@@ -23,18 +23,23 @@ from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from logging import INFO
-from typing import Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, ref
 
 from anyio import get_current_task
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from ._exception import without_cancellations
+from ._function import is_async
 from ._log import log, names
 from ._registry import DRAINING
 from ._runner import TaskRunner
 from ._scheduler import DerivedScheduler, TaskScheduler
 from ._task import PENDING, Task, Timing
+from ._waits import Waiter, is_call_of_thread, route, running
+
+if TYPE_CHECKING:
+    from ._exchange import Exchange
 
 _ROUNDS = 100  # of the event loop, within which what was handed over starts: it takes a few
 
@@ -52,7 +57,11 @@ class RequestTasks(TaskScheduler):
 
     __slots__ = (
         "__weakref__",
+        "_awaited",
+        "_endpoint",
+        "_exchange",
         "_holding",
+        "_outer",
         "_queue",
         "_responded",
         "_route_task",
@@ -60,7 +69,9 @@ class RequestTasks(TaskScheduler):
         "runner",
     )
 
-    def __init__(self, runner: TaskRunner) -> None:
+    def __init__(
+        self, runner: TaskRunner, exchange: Exchange | None = None, endpoint: object = None
+    ) -> None:
         super().__init__("now", runner._config)
         self.runner = runner
         # The timing points still to come, in their order, and what waits for them; the queue is of
@@ -73,7 +84,13 @@ class RequestTasks(TaskScheduler):
         # What the response waits for: weak, since a WebSocket may have any number, and no response.
         self._holding: WeakSet[Task[..., Any]] | None = None
         self._responded = False
+        # Whose code it is that runs in the route, as far as waits are concerned.
         self._route_task = get_current_task().id
+        self._endpoint = endpoint
+        self._outer = running.get()  # the task that the whole request runs in, if any
+        self._awaited: Iterable[Waiter] = ()
+        self._exchange = None if exchange is None else ref(exchange)  # it has this, and would stay
+        route.set(ref(self))
 
     @property
     def after_route(self) -> TaskScheduler:
@@ -184,10 +201,30 @@ class RequestTasks(TaskScheduler):
         queue.popleft()
         return True
 
-    def _holds_up(self, task: Task[..., Any]) -> bool:
-        return (
-            task in self._waiting.get(task.timing, ()) and get_current_task().id == self._route_task
-        )
+    # Whom it waits for, and who waits for it: see `_waits`.
+
+    @property
+    def _title(self) -> str:
+        return "the route"
+
+    def _needs(self) -> Iterable[Waiter]:
+        return self._awaited if "after_route" in self._waiting else ()
+
+    def _needed_by(self, task: Task[..., Any]) -> Iterable[Waiter]:
+        if task not in self._waiting.get(task.timing, ()):
+            return ()
+        exchange = None if self._exchange is None else self._exchange()
+        if task.timing == "after_route" or exchange is None:
+            return (self,)
+        return (self, *exchange.holding())
+
+    def _is_here(self) -> bool:
+        if "after_route" not in self._waiting:
+            return False
+        if get_current_task().id == self._route_task:
+            return True
+        is_in_thread = is_async(self._endpoint) is False and running.get() is self._outer
+        return is_in_thread and is_call_of_thread()
 
     def _response_starts(self) -> None:
         """The response starts now, or has started before this run of the route began."""
@@ -202,7 +239,9 @@ class RequestTasks(TaskScheduler):
 
     async def _all_started(self) -> None:
         """Wait until what was handed over has started; not what that hands over, without end."""
-        for task in tuple(self._queue):
+        with self.runner._registry.lock:  # threads may add to it
+            queue = tuple(self._queue)
+        for task in queue:
             for _ in range(_ROUNDS):
                 if task.state is not PENDING:
                     break

@@ -36,7 +36,8 @@ from ._outcome import call_with_options, contain, handle_error, is_plain, judge
 from ._registry import DRAINING, OPEN, Registry
 from ._scheduler import TaskScheduler
 from ._statistics import TaskStatistics
-from ._task import CANCELLED, PENDING, RUNNING, SUCCEEDED, Task, running_task
+from ._task import CANCELLED, PENDING, RUNNING, SUCCEEDED, Task
+from ._waits import Recorded, waiters_here, way
 from .errors import FastAPITasksError
 
 _GOING_ON = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
@@ -90,11 +91,15 @@ class TaskRunner(TaskScheduler):
         """Wait until no task is unfinished; tasks that wait for their timing point count.
 
         Raises:
-            FastAPITasksError: in a task of this runner, which would wait for itself.
+            FastAPITasksError: in a task of this runner, or in a route that one of them waits for:
+                they would wait for themselves.
         """
-        if (task := running_task()) is not None and task in self._registry.tasks:
-            raise FastAPITasksError(f"task {task.name!r} would wait for itself: join() elsewhere")
-        await self._registry.wait_until_idle()
+        tasks, waiters = self.tasks, waiters_here()
+        for waiter in waiters:
+            if way(tasks, waiter):
+                raise FastAPITasksError(f"{waiter._title} would wait for itself: join() elsewhere")
+        with Recorded(waiters, tasks):
+            await self._registry.wait_until_idle()
 
     # Admission and start: from any thread.
 
@@ -173,6 +178,7 @@ class TaskRunner(TaskScheduler):
                 return
             task._enter(RUNNING)
             task._run_here()
+            self._registry.begin(task)
             if thread_slot.get() is not None:  # of the thread that scheduled it
                 thread_slot.set(None)
             try:

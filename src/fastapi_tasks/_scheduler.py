@@ -5,17 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from ._config import TaskConfig, TaskErrorHandler, TaskRetry
-from ._function import why_not
+from ._function import Uncallable, why_not
 from ._task import Task, Timing
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class TaskScheduler(ABC):
+class TaskScheduler(Uncallable, ABC):
     """Schedules tasks for one timing point, with one set of options.
 
     It can be kept, and used any number of times, from any thread.
@@ -77,10 +77,10 @@ class TaskScheduler(ABC):
         *,
         name: str | None = None,
         shield: bool | None = None,
-        on_error: TaskErrorHandler | None = None,
-        timeout: float | None = None,
-        retry: TaskRetry | None = None,
-        limiter: AbstractAsyncContextManager[Any] | None = None,
+        on_error: TaskErrorHandler | Literal[False] | None = None,
+        timeout: float | Literal[False] | None = None,
+        retry: TaskRetry | Literal[False] | None = None,
+        limiter: AbstractAsyncContextManager[Any] | Literal[False] | None = None,
         hold_response: bool | None = None,
         even_if_failed: bool | None = None,
     ) -> TaskScheduler:
@@ -101,6 +101,22 @@ class TaskScheduler(ABC):
             even_if_failed=even_if_failed,
         )
         return DerivedScheduler(self._root, self._timing, self._config.merge(options))
+
+    if not TYPE_CHECKING:  # which say the same of these
+
+        def __call__(self, *_: object, **__: object) -> NoReturn:
+            where = {"now": "tasks"}.get(self._timing, f"tasks.{self._timing}")
+            raise TypeError(
+                f"{where} is a scheduler, not a function: write {where}.schedule(func, arg)"
+            )
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name == "add_task":
+                raise AttributeError(
+                    "tasks are scheduled, at a timing point: where BackgroundTasks have "
+                    "add_task(func, arg), write tasks.after_response.schedule(func, arg)"
+                )
+            raise AttributeError(f"{type(self).__qualname__!r} object has no attribute {name!r}")
 
 
 class DerivedScheduler(TaskScheduler):

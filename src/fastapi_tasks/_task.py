@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from contextlib import suppress
-from contextvars import Context, ContextVar
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextvars import Context
 from enum import Enum
+from inspect import CORO_RUNNING, getcoroutinestate
 from threading import RLock
 from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast
 from weakref import ref
 
-from anyio import Event, TaskCancelled, TaskFailed, TaskHandle
+from anyio import TaskCancelled, TaskFailed, TaskHandle
 
-from ._call import Call
+from ._call import Call, thread_slot
 from ._config import TaskConfig
+from ._event import TaskEvent
 from ._exception import forget_cancellations, is_a, raise_again, traceback_of
 from ._function import Handle, function_name, is_async
 from ._owner import Line, Runner
+from ._waits import Recorded, Waiter, is_call_of_thread, running, waiters_here, way
 from .errors import FastAPITasksError
 
 P = ParamSpec("P")
@@ -30,16 +32,6 @@ _NO_OPTIONS = TaskConfig()
 # Held while a task's event is made, which any thread may ask for first. It is held for so short a
 # time that one lock serves all tasks.
 _lock = RLock()
-
-
-# The task whose function runs in this context. A weak reference, since contexts outlive tasks: the
-# timers of asyncio, say, keep theirs until their time has come, also when they were cancelled.
-_running: ContextVar[ref[Task[..., Any]] | None] = ContextVar("running", default=None)
-
-
-def running_task() -> Task[..., Any] | None:
-    reference = _running.get()
-    return None if reference is None else reference()
 
 
 class TaskState(Enum):
@@ -84,9 +76,11 @@ class Task(Handle, Generic[P, T]):
 
     __slots__ = (
         "__weakref__",
+        "_awaited",
         "_context",
         "_finished",
         "_handle",
+        "_has_begun",
         "_is_async",
         "_is_finished",
         "_is_handed_over",
@@ -133,14 +127,16 @@ class Task(Handle, Generic[P, T]):
         self.state = PENDING
         self.exception = None
         # Events are made when somebody asks for them: most tasks are never waited for.
-        self._started: Event | None = None
-        self._finished: Event | None = None
+        self._started: TaskEvent | None = None
+        self._finished: TaskEvent | None = None
         self._is_finished = False
+        self._has_begun = False  # its first step is taken
         self._is_handed_over = False  # the `schedule()` call is past all that it does
         self._is_async = is_async(func)  # `None`: it cannot be called
         # The `schedule()` call's context, while the task has to wait for its start.
         self._context: Context | None = None
         self.attempts = 0
+        self._awaited: Iterable[Waiter] = ()
         self._result: Any = None
         self._traceback: TracebackType | None = None  # of `exception`, as it was when it failed
         # Whom the task belongs to, from its `schedule()` call on, and its event-loop task; but for
@@ -150,21 +146,21 @@ class Task(Handle, Generic[P, T]):
         self._handle: TaskHandle[None] | None = None
 
     @property
-    def started(self) -> Event:
+    def started(self) -> TaskEvent:
         """Set at the task's first step; also set if it ends without one (`state` tells)."""
         with _lock:
             if self._started is None:
-                self._started = Event()
+                self._started = TaskEvent(self._runner)
                 if self.state is not PENDING:  # see `_enter()`
                     self._started.set()
             return self._started
 
     @property
-    def finished(self) -> Event:
+    def finished(self) -> TaskEvent:
         """Set when nothing of the task runs any more, its error handler included."""
         with _lock:
             if self._finished is None:
-                self._finished = Event()
+                self._finished = TaskEvent(self._runner)
                 if self._is_finished:
                     self._finished.set()
             return self._finished
@@ -193,8 +189,8 @@ class Task(Handle, Generic[P, T]):
             FastAPITasksError: this would wait for ever: a task for itself, or an endpoint for one
                 that starts when the endpoint has returned.
         """
-        self._check_wait()
-        yield from self.finished.wait().__await__()
+        with Recorded(self._check_wait(), (self,)):
+            yield from self.finished.wait().__await__()
         try:
             if self.state is CANCELLED:
                 raise TaskCancelled(f"task {self.name!r} was cancelled")
@@ -206,20 +202,27 @@ class Task(Handle, Generic[P, T]):
         finally:
             del self  # what is raised has this frame in its traceback
 
-    def _check_wait(self) -> None:
+    def _check_wait(self) -> list[Waiter]:
+        """Return those whose code this is, if it may wait."""
         if self._is_finished:
-            return
+            return []
         if self._runner is not None and not self._runner._is_here:
             raise FastAPITasksError(
                 f"task {self.name!r} runs in another event loop: await it there"
             )
-        if running_task() is self:
-            raise FastAPITasksError(f"task {self.name!r} cannot wait for itself")
-        if self._line is not None and self._line._holds_up(self):
-            raise FastAPITasksError(
-                f"task {self.name!r} starts {self.timing.replace('_', ' ')}, and this code, which "
-                "would wait for it, comes before that: await it in another task"
-            )
+        waiters = waiters_here()
+        for waiter in waiters:
+            steps = way([self], waiter)
+            if len(steps) == 1:
+                raise FastAPITasksError(f"task {self.name!r} cannot wait for itself")
+            if steps:
+                waits = f"starts {self.timing.replace('_', ' ')}, so"
+                chain = ", and that after ".join(step._title for step in steps[1:])
+                raise FastAPITasksError(
+                    f"task {self.name!r} {waits if self.state is PENDING else 'ends'} after "
+                    f"{chain}, whose own code would wait for it here: await it in another task"
+                )
+        return waiters
 
     async def __call__(self) -> T:
         """Call the function once more, here and now, with the same arguments.
@@ -237,6 +240,24 @@ class Task(Handle, Generic[P, T]):
         finally:
             call.clear()
         return result
+
+    # Whom it waits for, and who waits for it: see `_waits`.
+
+    @property
+    def _title(self) -> str:
+        return f"task {self.name!r}"
+
+    def _needs(self) -> Iterable[Waiter]:
+        if self.state is PENDING and self._line is not None:
+            return self._line._needed_by(self)
+        return self._awaited
+
+    def _is_here(self) -> bool:
+        if self._handle is None:
+            return False
+        if getcoroutinestate(self._handle.coro) == CORO_RUNNING:
+            return True
+        return thread_slot.get() is not None and is_call_of_thread()
 
     # The rest is the runner's, on the event loop's thread.
 
@@ -261,7 +282,7 @@ class Task(Handle, Generic[P, T]):
         # which is changed here before the look at the event. So one of the two sets it, or both do.
         self.state = state
         if self._started is not None:
-            _set(self._started)
+            self._started.set()
 
     def _restore_traceback(self) -> None:
         """Take out of its exception's traceback what was added since it failed."""
@@ -270,20 +291,12 @@ class Task(Handle, Generic[P, T]):
 
     def _run_here(self) -> None:
         """Note that it is this task that runs in the current context."""
-        _running.set(ref(self))
+        running.set(ref(self))
 
     def _finish(self) -> None:
         self._is_finished = True
         if self._finished is not None:
-            _set(self._finished)
+            self._finished.set()
         self._context = self._line = self._handle = None
         if self.exception is not None:
             forget_cancellations(self.exception)
-
-
-def _set(event: Event) -> None:
-    # Whoever waits for it in another event loop, which is wrong, must not harm the task's. And
-    # twice, for those who wait here, should an exception come in between.
-    for _ in range(2):
-        with suppress(Exception):
-            event.set()

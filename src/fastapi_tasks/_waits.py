@@ -1,0 +1,111 @@
+"""Waits that would never end, which are refused.
+
+Theory of operation
+-------------------
+
+Whoever waits for a task and is in that task's way waits for ever. Two kinds of code can be in a
+task's way: tasks, and runs of routes. It is known what each of them needs before it can start or
+end:
+
+* a task that waits for its timing point needs the end of its route, and the one after the response
+  also needs the tasks that hold the response;
+* a task, or a route, that waits for a task needs that one; such waits are recorded while they last.
+
+So a wait is refused if what is waited for needs, by any number of steps, the one who would wait.
+Only what is certain is refused. Code is a task's or a route's own if it runs inside of that one's
+task of the event loop, or in a call by which that one's thread waits (`anyio.from_thread.run()`).
+What else was started by them is not refused: it may belong to a task group that outlives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
+from typing import Protocol
+from weakref import ref
+
+from anyio import get_current_task
+
+
+class Waiter(Protocol):
+    """A task, or a run of a route."""
+
+    _awaited: Iterable[Waiter]  # what it waits for now, as far as that is recorded
+
+    @property
+    def _title(self) -> str:
+        """What an error message calls it."""
+        ...
+
+    def _needs(self) -> Iterable[Waiter]:
+        """What has to end before this can start, or end."""
+        ...
+
+    def _is_here(self) -> bool:
+        """Whether the running code is certainly its own."""
+        ...
+
+
+# The task and the run of a route whose context this is. Weak references, since contexts outlive
+# tasks: the timers of asyncio keep theirs until their time has come, also when they were cancelled.
+running: ContextVar[ref[Waiter] | None] = ContextVar("running", default=None)
+route: ContextVar[ref[Waiter] | None] = ContextVar("route", default=None)
+
+
+def current(variable: ContextVar[ref[Waiter] | None]) -> Waiter | None:
+    reference = variable.get()
+    return None if reference is None else reference()
+
+
+def waiters_here() -> list[Waiter]:
+    """Those whose own code is running."""
+    both = current(running), current(route)
+    return [waiter for waiter in both if waiter is not None and waiter._is_here()]
+
+
+class Recorded:
+    """A wait of theirs, while the block lasts."""
+
+    __slots__ = ("_awaited", "_before", "_waiters")
+
+    def __init__(self, waiters: Sequence[Waiter], awaited: Iterable[Waiter]) -> None:
+        self._waiters = waiters
+        self._awaited = awaited
+        self._before = [waiter._awaited for waiter in waiters]
+
+    def __enter__(self) -> None:
+        for waiter in self._waiters:
+            waiter._awaited = self._awaited
+
+    def __exit__(self, *_: object) -> None:
+        for waiter, before in zip(self._waiters, self._before, strict=True):
+            waiter._awaited = before
+
+
+def way(starts: Iterable[Waiter], end: Waiter) -> list[Waiter]:
+    """The steps by which one of those needs the last one, both included; empty if none does."""
+    found = list(starts)
+    seen = {id(waiter) for waiter in found}
+    came_from: dict[int, Waiter] = {}
+    for waiter in found:  # which grows
+        if waiter is end:
+            steps = [waiter]
+            while (before := came_from.get(id(steps[-1]))) is not None:
+                steps.append(before)
+            return steps[::-1]
+        for needed in waiter._needs():
+            if id(needed) not in seen:
+                seen.add(id(needed))
+                came_from[id(needed)] = waiter
+                found.append(needed)
+    return []
+
+
+def is_call_of_thread() -> bool:
+    """Whether this runs for a thread that waits in `anyio.from_thread.run()`.
+
+    On asyncio that has an event loop's task of its own, to be told by AnyIO's coroutine in it; what
+    is started there has another one. On Trio it runs in the task that waits for the thread.
+    """
+    code = getattr(get_current_task().coro, "cr_code", None)
+    return code is not None and code.co_name == "task_wrapper" and "anyio" in code.co_filename

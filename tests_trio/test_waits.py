@@ -1,0 +1,363 @@
+"""Nobody waits for ever: what certainly would is refused, and nothing else is."""
+
+import anyio
+import pytest
+from anyio import from_thread, to_thread
+from anyio.lowlevel import checkpoint
+from fastapi import Depends, WebSocket
+
+from fastapi_tasks import FastAPITasksError, Task, Tasks, TaskState
+from tests_trio.support import Journal, make_app, serving, settle
+
+
+async def double(number):
+    await checkpoint()
+    return 2 * number
+
+
+async def result_of(task):
+    return await task
+
+
+async def test_a_task_that_holds_the_response_and_awaits_what_comes_after_it():
+    """The response waits for the one, the other for the response."""
+    app, held = make_app(), []
+
+    async def total(tasks):
+        return await tasks.after_response.task(name="late").schedule(double, 2)
+
+    async def prepare(tasks: Tasks):
+        held.append(tasks.task(hold_response=True, name="total").schedule(total, tasks))
+
+    @app.get("/", dependencies=[Depends(prepare)])
+    async def endpoint(): ...
+
+    async with serving(app) as server:
+        with anyio.fail_after(5):
+            assert (await server.get()).status_code == 200
+    assert isinstance(held[0].exception, FastAPITasksError)
+    assert str(held[0].exception) == (
+        "task 'late' starts after response, so after task 'total', whose own code would wait for "
+        "it here: await it in another task"
+    )
+
+
+async def test_a_task_that_no_longer_holds_the_response():
+    """It awaits what comes after that as anybody may."""
+    app = make_app()
+    tasks_of_app = []
+
+    async def total(tasks, late):
+        return await late
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        late = tasks.after_response.schedule(double, 3)
+        tasks_of_app.append(tasks.after_route.schedule(total, tasks, late))
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+        assert await tasks_of_app[0] == 6
+
+
+async def test_waits_that_go_by_way_of_others():
+    """The endpoint awaits a task, which awaits one, which starts when the endpoint has returned."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        late = tasks.after_route.task(name="late").schedule(double, 1)
+        third = runner.task(name="third").schedule(result_of, late)
+        second = runner.task(name="second").schedule(result_of, third)
+        await settle()  # they wait for each other, and as yet for nobody else
+        try:
+            await second
+        except FastAPITasksError as error:
+            journal.append(str(error))
+
+    @app.get("/later")
+    async def later(tasks: Tasks):
+        ready = anyio.Event()
+
+        async def last():
+            await ready.wait()
+            late = tasks.after_route.task(name="late").schedule(double, 1)
+            await late
+
+        task = runner.task(name="last").schedule(last)
+
+        async def make_ready():
+            await anyio.sleep(1)
+            ready.set()
+
+        runner.schedule(make_ready)
+        await task  # of which nothing is wrong yet
+
+    async with serving(app) as server:
+        with anyio.fail_after(50):
+            assert (await server.get()).status_code == 200
+            assert (await server.get("/later")).status_code == 500
+        await runner.join()
+    assert journal == [
+        "task 'second' ends after task 'third', and that after task 'late', and that after the "
+        "route, whose own code would wait for it here: await it in another task"
+    ]
+
+
+async def test_two_tasks_that_await_each_other():
+    """The second to do so is refused."""
+    app = make_app()
+    runner = app.state.runner
+    tasks: list[Task] = []
+
+    async def await_the_other(number):
+        await settle()
+        return await tasks[1 - number]
+
+    async with serving(app):
+        tasks += [runner.schedule(await_the_other, number) for number in range(2)]
+        await runner.join()
+    refused = [task for task in tasks if isinstance(task.exception, FastAPITasksError)]
+    assert len(refused) == 2  # the other one gets the first one's error
+    assert tasks[0].exception is tasks[1].exception
+
+
+async def test_a_wait_that_was_given_up_is_none():
+    """Only waits that go on count."""
+    app = make_app()
+    runner = app.state.runner
+
+    async def impatient(box):
+        await anyio.sleep(0.5)
+        with anyio.move_on_after(1):
+            await box[0]
+        await anyio.sleep(1)
+        return 5
+
+    async with serving(app):
+        box: list[Task] = []
+        other = runner.schedule(impatient, box)
+        await settle()
+
+        async def wait_for_other():
+            await anyio.sleep(2)
+            return await other
+
+        box.append(runner.schedule(wait_for_other))
+        assert await box[0] == 5
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("point", ["after_route", "after_response"])
+async def test_a_def_endpoint_that_waits_for_what_comes_after_it(point):
+    """In its thread, by `anyio.from_thread.run()`: it is refused as in an `async def` endpoint."""
+    app = make_app()
+
+    @app.get("/")
+    def endpoint(tasks: Tasks):
+        task = getattr(tasks, point).task(name="late").schedule(double, 3)
+        with pytest.raises(FastAPITasksError, match=f"'late' starts {point.replace('_', ' ')}"):
+            from_thread.run(result_of, task)
+        return from_thread.run(result_of, tasks.schedule(double, 2))
+
+    async with serving(app) as server:
+        with anyio.fail_after(5):
+            assert (await server.get()).json() == 4
+
+
+@pytest.mark.real_time
+async def test_a_sync_task_that_waits_for_itself():
+    """In its thread, and in the thread of its error handler."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    def wait_for(task):
+        with pytest.raises(FastAPITasksError, match="cannot wait for itself"):
+            from_thread.run(result_of, task)
+        with pytest.raises(FastAPITasksError, match="task 'narcissus' would wait for itself: join"):
+            from_thread.run(runner.join)
+        journal.append("refused")
+
+    def narcissus(box):
+        wait_for(box[0])
+        raise ValueError
+
+    async def start(box):
+        box.append(runner.task(name="narcissus", on_error=handle).schedule(narcissus, box))
+
+    def handle(task, error):
+        wait_for(task)
+
+    async with serving(app):
+        await start([])
+        await runner.join()
+    assert journal == ["refused", "refused"]
+
+
+async def test_a_watcher_that_a_task_starts_elsewhere():
+    """It may await its own starter, and `join()`: neither is in the way."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    async def watch(box):
+        journal.append(f"the result is {await box[0]}")
+
+    async def watch_all():
+        await runner.join()
+        journal.append("all have ended")
+
+    async with serving(app), anyio.create_task_group() as monitors:
+        box: list[Task] = []
+
+        async def work():
+            monitors.start_soon(watch, box)
+            monitors.start_soon(watch_all)
+            await anyio.sleep(1)
+            return 42
+
+        box.append(runner.schedule(work))
+        await settle()
+    assert sorted(journal) == ["all have ended", "the result is 42"]
+
+
+async def test_what_an_endpoint_starts_may_wait_for_what_comes_after_it():
+    """It may belong to a task group that outlives the request."""
+    app, results = make_app(), []
+
+    async with anyio.create_task_group() as group:
+
+        async def wait(task):
+            results.append(await task)
+
+        @app.get("/")
+        async def endpoint(tasks: Tasks):
+            group.start_soon(wait, tasks.after_response.schedule(double, 4))
+            await settle()
+
+        async with serving(app) as server:
+            assert (await server.get()).status_code == 200
+    assert results == [8]
+
+
+@pytest.mark.real_time
+async def test_threads_of_others_are_not_refused():
+    """A thread that a task starts for somebody else is not the task's own."""
+    app, results = make_app(), []
+    runner = app.state.runner
+    box: list[Task] = []
+
+    async with anyio.create_task_group() as group:
+
+        def in_thread():
+            results.append(from_thread.run(result_of, box[0]))
+
+        async def work():
+            group.start_soon(to_thread.run_sync, in_thread)
+            await anyio.sleep(0.05)
+            return 42
+
+        async with serving(app):
+            box.append(runner.schedule(work))
+            await runner.join()
+    assert results == [42]
+
+
+async def test_an_endpoint_that_joins():
+    """Its own *after* tasks would wait for it; without any, it waits for all others."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    @app.get("/{late}")
+    async def endpoint(late: bool, tasks: Tasks):
+        runner.schedule(journal.ends("task"))
+        if late:
+            tasks.after_response.schedule(double, 1)
+        await runner.join()
+        journal.append("joined")
+
+    async with serving(app) as server:
+        assert (await server.get("/false")).status_code == 200
+        assert journal == ["task starts", "task ends", "joined"]
+        with pytest.raises(FastAPITasksError, match="the route would wait for itself: join"):
+            await server.call_raw("/true")
+
+
+async def test_a_task_that_runs_a_request():
+    """The task and the route are both there: either may be in the way."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+    box: list[Task] = []
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        for task in (box[0], tasks.after_route.schedule(double, 1)):
+            with pytest.raises(FastAPITasksError):
+                await task
+            journal.append("refused")
+        return await tasks.schedule(double, 2)
+
+    async with serving(app) as server:
+        box.append(runner.schedule(server.get))
+        response = await box[0]
+        assert response.json() == 4
+    assert journal == ["refused", "refused"]
+
+
+async def test_a_websocket_holds_nothing():
+    """There is no response, so `hold_response` is in nobody's way."""
+    app, results = make_app(), []
+
+    async def total(tasks):
+        results.append(await tasks.after_response.schedule(double, 5))
+
+    @app.websocket("/ws")
+    async def endpoint(socket: WebSocket, tasks: Tasks):
+        await socket.accept()
+        tasks.task(hold_response=True).schedule(total, tasks)
+        await anyio.sleep(1)
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async with serving(app) as server:
+        await server.call_raw("/ws", type="websocket", receive=receive, subprotocols=[])
+        await app.state.runner.join()
+    assert results == [10]
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("other", ["trio", "asyncio"])
+async def test_events_that_another_event_loop_looks_at_first(other):
+    """They belong to the app's: there one waits for them, from there they are set."""
+    app, looks = make_app(), []
+    runner = app.state.runner
+
+    async def look(task):
+        looks.append((task.started.is_set(), task.finished.is_set()))
+        assert task.finished.statistics().tasks_waiting == 0
+        with pytest.raises(FastAPITasksError, match="wait for it there"):
+            await task.finished.wait()
+
+    def look_from_there(task):
+        anyio.run(look, task, backend=other)
+
+    async with serving(app):
+        go_on = anyio.Event()
+        task = runner.schedule(go_on.wait)
+        await to_thread.run_sync(look_from_there, task)
+        async with anyio.create_task_group() as group:
+            group.start_soon(task.finished.wait)
+            await settle()
+            assert task.finished.statistics().tasks_waiting == 1
+            go_on.set()
+        assert await task is None
+        assert isinstance(task.started, anyio.Event)
+        await task.finished.wait()
+        await to_thread.run_sync(look_from_other_loop, task, other)
+    assert looks in ([(False, False)], [(True, False)])
+    assert task.state is TaskState.SUCCEEDED
+
+
+def look_from_other_loop(task, other):
+    anyio.run(task.finished.wait, backend=other)
