@@ -294,3 +294,81 @@ def test_a_loop_that_ends_by_force(caplog):
         "the runner was ended: 2 task(s) do not run: 'waiting', 'from a thread'",
     ]
     assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("options", [{}, {"timeout": 60}], ids=["", "timeout"])
+async def test_a_thread_that_its_task_is_torn_away_from(options, caplog):
+    """G17: it is waited for, and keeps its slot; so the next one, and the shutdown, come after."""
+    app, journal = make_app(max_threads=1, grace_period=0), Journal()
+    runner = app.state.runner
+    go_on = [threading.Event() for _ in range(3)]
+
+    def press(number):
+        journal.append(f"press {number}")
+        go_on[number].wait(10)
+        journal.append(f"pressed {number}")
+
+    def fail():
+        go_on[2].wait(10)
+        raise ValueError
+
+    def tear_away(name):
+        for task in asyncio.all_tasks():
+            if task.get_name() == name:
+                task.cancel()
+
+    async with serving(app):
+        first = runner.task(name="first", **options).schedule(press, 0)
+        second = runner.schedule(press, 1)
+        while not journal:
+            await anyio.sleep(0.001)
+        for _ in range(3):  # once more while it waits for the thread
+            tear_away("first")
+            await anyio.sleep(0.001)
+        assert first.state is TaskState.RUNNING
+        go_on[0].set()
+        await first.finished.wait()
+        assert first.state is TaskState.CANCELLED
+        go_on[1].set()
+        await second
+        third = runner.task(name="third", shield=True, **options).schedule(fail)
+        await third.started.wait()
+        await anyio.sleep(0.01)
+        tear_away("third")
+        threading.Timer(0.05, go_on[2].set).start()
+    assert third.state is TaskState.FAILED
+    assert journal == ["press 0", "pressed 0", "press 1", "pressed 1"]
+    ours = [record.getMessage() for record in caplog.records if record.name == "fastapi_tasks"]
+    assert ours == [
+        "task 'first' was cancelled, but not by this library: it ended here",
+        "task 'third' failed",
+    ]
+
+
+@pytest.mark.real_time
+async def test_a_task_that_is_torn_away_before_its_thread_begins():
+    """It never does, then, and nobody waits for it."""
+    app = make_app(max_threads=1)
+    runner = app.state.runner
+    go_on = threading.Event()
+    called = []
+
+    async with serving(app):
+        first = runner.schedule(go_on.wait, 10)
+        second = runner.task(name="second").schedule(called.append, 1)
+        await second.started.wait()
+        for task in asyncio.all_tasks():
+            if task.get_name() == "second":
+                task.cancel()
+        await second.finished.wait()
+        go_on.set()
+        await first
+        third = runner.task(name="third").schedule(called.append, 3)
+        await third.started.wait()
+        for task in asyncio.all_tasks():  # it has a slot, and AnyIO is about to find a thread
+            if task.get_name() == "third":
+                task.cancel()
+        await third.finished.wait()
+        assert third.state is TaskState.CANCELLED
+    assert called == []

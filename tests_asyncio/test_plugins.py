@@ -38,6 +38,25 @@ async def test_fixture(app, scheduled_tasks{fixtures}):
         await http.post("/signup")
     assert len(scheduled_tasks) == 1
 """
+FIXTURE = """
+{import_}
+
+@{fixture}
+async def http(app):
+    async with client(app) as http:
+        yield http
+
+{mark}
+async def test_client_as_a_fixture(http{fixtures}):
+    await http.post("/signup")
+    await http.join(timeout=5)
+    assert http.tasks.one(send_mail).state.value == "succeeded"
+"""
+FIXTURES = {  # of async ones
+    "pytest-trio": ("import pytest_trio", "pytest_trio.trio_fixture"),
+    "anyio": ("", "pytest.fixture"),
+    "pytest-asyncio": ("import pytest_asyncio", "pytest_asyncio.fixture"),
+}
 PLUGINS = {
     "pytest-trio": ("@pytest.mark.trio", "", ["-p", "no:asyncio", "-p", "no:anyio"]),
     "anyio": ("@pytest.mark.anyio", ", anyio_backend", ["-p", "no:asyncio", "-p", "no:trio"]),
@@ -47,11 +66,16 @@ PLUGINS = {
 
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_plugin(plugin, tmp_path):
-    """The same two tests pass, whoever runs them; the AnyIO plugin runs them on both backends."""
+    """The same three tests pass, whoever runs them; the AnyIO plugin runs them on both backends."""
     mark, fixtures, options = PLUGINS[plugin]
-    (tmp_path / "test_app.py").write_text(APP + TEST.format(mark=mark, fixtures=fixtures))
+    import_, fixture = FIXTURES[plugin]
+    tests = [
+        text.format(mark=mark, fixtures=fixtures, import_=import_, fixture=fixture)
+        for text in (TEST, FIXTURE)
+    ]
+    (tmp_path / "test_app.py").write_text(APP + "".join(tests))
     command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", *options]
     result = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
-    assert f"{4 if plugin == 'anyio' else 2} passed" in result.stdout, result.stdout
+    assert f"{6 if plugin == 'anyio' else 3} passed" in result.stdout, result.stdout

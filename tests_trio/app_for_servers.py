@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from anyio import to_process
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.middleware.gzip import GZipMiddleware
@@ -91,6 +92,20 @@ async def schedule_thread(name: str, tasks: Tasks, seconds: float = 1) -> None:
         write(f"{name} ends")
 
     tasks.task(name=name).schedule(block)
+
+
+@app.get("/process/{name}")
+async def schedule_process(name: str, tasks: Tasks) -> None:
+    async def compute() -> None:
+        write(f"{name} starts")
+        await to_process.run_sync(time.sleep, 60, cancellable=True)
+
+    tasks.task(name=name).schedule(compute)
+
+
+@app.get("/pid")
+async def pid() -> int:
+    return os.getpid()
 
 
 @app.get("/cut-off")

@@ -17,6 +17,7 @@ COMMANDS = {
     "hypercorn-trio": ["hypercorn", "--worker-class", "trio", "--bind", "{host}"],
     "hypercorn-asyncio": ["hypercorn", "--worker-class", "asyncio", "--bind", "{host}"],
     "uvicorn": ["uvicorn", "--host", "127.0.0.1", "--port", "{port}"],
+    "workers": ["examples.workers", "127.0.0.1:{port}"],
 }
 BACKENDS = {"trio": ["hypercorn-trio"], "asyncio": ["hypercorn-asyncio", "uvicorn"]}
 PATIENCE = 20.0  # seconds; past it a test fails
@@ -51,7 +52,7 @@ class RealServer:
         env = {**os.environ, "JOURNAL": str(self.journal_file), "PYTHONUNBUFFERED": "1", **env}
         with self.output_file.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *command, *options, app],
+                [sys.executable, "-m", *command, *self._arguments(app, options)],
                 cwd=ROOT,
                 env=env,
                 stdout=output,
@@ -59,6 +60,9 @@ class RealServer:
                 start_new_session=True,
             )
         until(self._listens, "the server to listen")
+
+    def _arguments(self, app: str, options: tuple[str, ...]) -> tuple[str, ...]:
+        return (app, *options) if self.kind == "workers" else (*options, app)
 
     def _listens(self) -> bool:
         assert self.process.poll() is None, self.output

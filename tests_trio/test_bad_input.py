@@ -16,6 +16,7 @@ from fastapi_tasks import (
     Task,
     TaskConfig,
     Tasks,
+    TasksClosedError,
     add_tasks,
     get_tasks,
 )
@@ -95,6 +96,10 @@ def test_options_of_another_type(options):
         ({"grace_period": math.nan}, "grace_period .* not nan"),
         ({"grace_period": "1"}, "grace_period .* not '1'"),
         ({"grace_period": None}, "grace_period .* not None"),
+        ({"grace_period": True}, "grace_period .* not True"),
+        ({"grace_period": 10**400}, "grace_period .* not 1000000"),
+        ({"shield_timeout": False}, "shield_timeout .* not False"),
+        ({"shield_timeout": 10**400}, "shield_timeout .* not 1000000"),
         ({"shield_timeout": -0.5}, "shield_timeout .* not -0.5"),
         ({"max_threads": 0}, "max_threads must be a whole number from 1 up, not 0"),
         ({"max_threads": 1.5}, "max_threads .* not 1.5"),
@@ -170,3 +175,67 @@ async def test_get_tasks_outside_of_an_app():
 def test_a_task_is_not_to_be_confused():
     """A task in a log shows its name and its state."""
     assert repr(Task(coroutine_function, (), {})) == "<Task 'coroutine_function' pending>"
+
+
+async def test_what_a_newcomer_from_background_tasks_writes():
+    """It says what to write instead, and is no task itself."""
+    app = make_app()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        for call, message in (
+            (lambda: tasks(print, 1), r"write tasks\.schedule\(func, arg\)"),
+            (lambda: tasks.after_route(print, 1), r"write tasks\.after_route\.schedule\(func"),
+            (lambda: tasks.after_response(print), r"write tasks\.after_response\.schedule\(func"),
+            (lambda: tasks.runner.task(name="x")(print), r"write tasks\.schedule\(func, arg\)"),
+            (
+                lambda: tasks.schedule(tasks.after_route),
+                "takes a function .*, not DerivedScheduler",
+            ),
+        ):
+            with pytest.raises(TypeError, match=message):
+                call()
+        with pytest.raises(AttributeError, match=r"write tasks\.after_response\.schedule\(func"):
+            tasks.add_task(print, 1)
+        with pytest.raises(AttributeError, match="has no attribute 'shedule'"):
+            tasks.shedule(print, 1)
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_lifespan_that_is_forgotten(when):
+    """The message says how to run it, and what bypasses it."""
+    app = make_app()
+    if when == "after":
+        async with serving(app):
+            pass
+    async with app.router.lifespan_context(app):
+        with pytest.raises(FastAPITasksError) as caught:
+            app.state.runner.schedule(coroutine_function)
+    kind = FastAPITasksUninitializedAppError if when == "before" else TasksClosedError
+    assert type(caught.value) is kind
+    for part in (
+        "lifespan",
+        "with TestClient(app)",
+        "fastapi_tasks.testing.client(app)",
+        "fastapi_tasks.testing.lifespan(app)",
+        "not app.router.lifespan_context(app)",
+        "call add_tasks() on the outer app",
+    ):
+        assert part in str(caught.value)
+
+
+async def test_only_the_mounted_app_has_tasks():
+    """Servers do not run its lifespan."""
+    outer, inner = FastAPI(), make_app()
+    outer.mount("/inner", inner)
+
+    @inner.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.schedule(coroutine_function)
+
+    async with serving(outer) as server:
+        with pytest.raises(FastAPITasksUninitializedAppError, match="on the outer app"):
+            await server.call_raw("/inner/")

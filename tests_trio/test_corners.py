@@ -228,3 +228,31 @@ async def test_beside_static_files_and_background_tasks(tmp_path):
         assert (await server.get("/")).status_code == 200
         assert (await server.get("/missing")).status_code == 404
     assert journal == ["background"]
+
+
+@pytest.mark.parametrize("instrumented", ["before add_tasks", "after add_tasks"])
+@pytest.mark.parametrize("again", [False, True])
+async def test_opentelemetry_taken_off(instrumented, again):
+    """G3: the library stands around the app all the same."""
+    app, journal = FastAPI(), Journal()
+    provider = TracerProvider()
+    if instrumented == "before add_tasks":
+        FastAPIInstrumentor.instrument_app(app, tracer_provider=provider)
+        add_tasks(app)
+    else:
+        add_tasks(app)
+        FastAPIInstrumentor.instrument_app(app, tracer_provider=provider)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.schedule(journal.task("after response"))
+
+    FastAPIInstrumentor.uninstrument_app(app)
+    if again:
+        FastAPIInstrumentor.instrument_app(app, tracer_provider=provider)
+        app.middleware_stack = None  # which instrumenting an app that has started needs
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+    assert journal == ["after response"]
+    if again:
+        FastAPIInstrumentor.uninstrument_app(app)

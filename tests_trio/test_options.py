@@ -4,6 +4,8 @@ import contextlib
 import gc
 import math
 import threading
+from contextvars import copy_context
+from functools import partial
 
 import anyio
 import pytest
@@ -24,6 +26,11 @@ from tests_trio.support import Journal, make_app, raises, serving, settle
         ({"timeout": math.nan}, ValueError, "timeout .* not nan"),
         ({"timeout": "1"}, TypeError, "timeout must be a number of seconds, not str"),
         ({"timeout": True}, TypeError, "timeout must be .* not bool"),
+        ({"timeout": 10**400}, ValueError, "timeout must be .* not 1000000"),
+        ({"on_error": True}, TypeError, "on_error must be .* not bool"),
+        ({"retry": True}, TypeError, "retry must be .* not bool"),
+        ({"limiter": True}, TypeError, "limiter must be .* not bool"),
+        ({"name": False}, TypeError, "name must be a string, not bool"),
         ({"retry": 3}, TypeError, "retry must be an async caller, not int"),
         ({"limiter": 5}, TypeError, "limiter must be an async context manager, not int"),
         ({"limiter": threading.Lock()}, TypeError, "limiter must be .* not lock"),
@@ -428,3 +435,107 @@ async def test_a_coroutine_from_a_thread_has_the_rest_of_the_timeout():
         task = app.state.runner.task(timeout=0.3).schedule(work)
         await task.finished.wait()
         assert isinstance(task.exception, TimeoutError)
+
+
+async def twice(attempt):
+    try:
+        return await attempt()
+    except Exception:
+        return await attempt()
+
+
+async def test_app_wide_options_that_are_switched_off():
+    """By `False`, for one task or for a scheduler; `None` inherits."""
+    handled = []
+    whole = TaskConfig(
+        on_error=lambda task, error: handled.append(task.name),
+        timeout=5,
+        retry=twice,
+        limiter=anyio.Semaphore(0),
+    )
+    off = {"on_error": False, "timeout": False, "retry": False, "limiter": False}
+    app = make_app(config=whole)
+    runner = app.state.runner
+    assert TaskConfig(**off) == TaskConfig().merge(TaskConfig(**off))
+    assert whole.merge(TaskConfig(**off)).merge(TaskConfig()) == TaskConfig(**off)
+    async with serving(app):
+        begin = anyio.current_time()
+        slow = runner.task(**off).schedule(anyio.sleep, 20)
+        failing = runner.task(**off).task(name="failing").schedule(raises, ValueError())
+        held = runner.schedule(anyio.sleep, 0)
+        await slow
+        assert anyio.current_time() - begin == 20
+        await failing.finished.wait()
+        assert (failing.attempts, handled) == (1, [])
+        assert held.state is TaskState.RUNNING  # in the queue of a limiter that has no token
+        held.cancel()
+        for name in ("retry", "limiter"):
+            single = runner.task(**{**off, name: None})
+            task = single.schedule(raises, ValueError())
+            await settle()
+            assert task.attempts == {"retry": 2, "limiter": 0}[name]
+            task.cancel()
+
+
+async def test_a_timeout_that_is_zero_is_none_that_is_switched_off():
+    """0 seconds are 0 seconds."""
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.task(timeout=0).schedule(anyio.sleep, 1)
+        await task.finished.wait()
+        assert isinstance(task.exception, TimeoutError)
+
+
+@pytest.mark.real_time
+async def test_the_message_of_a_timeout():
+    """After how many seconds of what."""
+    app = make_app()
+    runner = app.state.runner.task(name="slow", timeout=0.02)
+
+    def returns_awaitable():
+        return anyio.sleep(5)
+
+    async with serving(app):
+        for func in (partial(anyio.sleep, 5), returns_awaitable):
+            with pytest.raises(TimeoutError) as caught:
+                await runner.schedule(func)
+            assert str(caught.value) == "'slow' took longer than its timeout of 0.02 s"
+
+
+class Isolated:
+    """Awaits something step by step, each in a copy of the context."""
+
+    def __init__(self, awaitable):
+        self.awaitable = awaitable
+
+    def __await__(self):
+        steps = self.awaitable.__await__()
+        try:
+            wanted = copy_context().run(next, steps)
+            while True:
+                wanted = copy_context().run(steps.send, (yield wanted))
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.real_time
+async def test_attempts_in_copies_of_the_context():
+    """A retry caller may run them as it likes; the threads' slots are free again."""
+    app, calls = make_app(max_threads=1), []
+    runner = app.state.runner
+
+    async def isolated(attempt):
+        try:
+            return await Isolated(attempt())
+        except LookupError:
+            return await Isolated(attempt())
+
+    def read(key):
+        calls.append(key)
+        if len(calls) == 1:
+            raise LookupError(key)
+        return key.upper()
+
+    async with serving(app):
+        assert await runner.task(retry=isolated, timeout=50).schedule(read, "key") == "KEY"
+        assert runner._threads.available_tokens == 1

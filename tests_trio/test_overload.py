@@ -137,3 +137,30 @@ async def test_what_the_drain_refuses_does_not_count():
     assert (counts.scheduled, counts.cancelled, counts.running, counts.refused) == (6, 5, 1, 0)
     assert [task.name for task in seen[6]] == ["last"]
     assert runner.statistics().cancelled == 6
+
+
+async def test_statistics_do_not_look_at_each_task():
+    """They count, so they cost the same however many tasks there are; a signal may interrupt."""
+    app = make_app(grace_period=0)
+    runner = app.state.runner
+
+    class Counted(dict):
+        def __iter__(self):
+            raise AssertionError("it looks at each task")
+
+    async with serving(app):
+        runner._registry.tasks = Counted()
+        RequestTasks(runner).after_route.schedule(checkpoint)
+        running = [runner.schedule(anyio.sleep, 5) for _ in range(3)]
+        counts = runner.statistics()
+        assert (counts.waiting, counts.running) == (4, 0)
+        await settle()
+        counts = runner.statistics()
+        assert (counts.waiting, counts.running) == (1, 3)
+        for task in running:
+            await task
+        counts = runner.statistics()
+        assert (counts.waiting, counts.running, counts.succeeded) == (1, 0, 3)
+        runner._registry.tasks = dict(
+            zip(Counted.keys(runner._registry.tasks), [None], strict=True)
+        )

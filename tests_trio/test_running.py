@@ -2,6 +2,10 @@
 
 import contextvars
 import functools
+import os
+import signal
+import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -484,3 +488,52 @@ async def test_from_the_thread_of_another_event_loop(other):
         f"shield=True {other}",
     ]
     assert bystander.state is TaskState.SUCCEEDED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+def test_from_a_signals_handler(backend_name):
+    """G11: the task starts at once, also if the event loop sleeps."""
+    app, seen = make_app(), []
+
+    def handle(*_):
+        seen.append(time.monotonic())
+        app.state.runner.schedule(start)
+
+    async def start():
+        seen.append(time.monotonic())
+
+    async def main():
+        async with serving(app):
+            timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+            timer.start()
+            await anyio.sleep(1.5)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        anyio.run(main, backend=backend_name)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(seen) == 2
+    assert seen[1] - seen[0] < 0.7
+    assert signal.set_wakeup_fd(-1) == -1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+async def test_who_has_the_wake_up_of_signals_keeps_it():
+    """Theirs is put back at once, and left alone at the end."""
+    app = make_app()
+    ours, theirs = socket.socketpair()
+    for each in (ours, theirs):
+        each.setblocking(False)
+    before = signal.set_wakeup_fd(theirs.fileno())
+    try:
+        async with serving(app):
+            assert signal.set_wakeup_fd(theirs.fileno()) == theirs.fileno()
+        assert signal.set_wakeup_fd(-1) == theirs.fileno()
+        async with serving(app):
+            signal.set_wakeup_fd(theirs.fileno())
+        assert signal.set_wakeup_fd(-1) == theirs.fileno()
+    finally:
+        signal.set_wakeup_fd(before)
+        ours.close()
+        theirs.close()

@@ -5,6 +5,7 @@ import http.client
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -165,6 +166,80 @@ def test_sigterm(server):
         "pool closes",
     ]
     assert "shutdown cancels 1 task(s): 'unshielded'" in server.output
+
+
+def test_ctrl_c_reaches_a_worker_process(server):
+    """G12, G15: its `KeyboardInterrupt` is its task's failure; the rest shuts down in order.
+
+    Hypercorn ignores SIGINT where it serves, and so do the processes that are started there.
+    """
+    server.get("/process/computation")
+    server.get("/sleep/payment?seconds=1&shield=true")
+    server.wait_for("payment starts")
+    server.wait_for("computation starts")
+    until(lambda: children_of(server.process.pid, "anyio.to_process"), "the worker process")
+    server.interrupt()
+    server.wait()
+    assert server.journal[-2:] == ["payment ends", "pool closes"]
+    failures = server.output.count("task 'computation' failed")
+    assert failures == (1 if server.kind == "uvicorn" else 0)
+
+
+def children_of(pid: int, command: str) -> list[int]:
+    """The processes below one whose command line has that."""
+    found, todo = [], [pid]
+    for parent in todo:  # which grows
+        children = Path(f"/proc/{parent}/task/{parent}/children")
+        for child in map(int, children.read_text().split()):
+            todo.append(child)
+            line = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if command in line:
+                found.append(child)
+    return found
+
+
+def hold_a_task_in_each_worker(server, workers: int) -> None:
+    """Schedule a shielded task in each of some workers, which end one after the other."""
+    pids: set[int] = set()
+
+    def find_worker() -> bool:
+        with server.client() as client:  # a connection of its own
+            pid = client.get("/pid").json()
+            if pid not in pids:
+                seconds = 0.5 + len(pids)
+                client.get(f"/sleep/task-{len(pids)}?seconds={seconds}&shield=true")
+                pids.add(pid)
+        return len(pids) == workers
+
+    until(find_worker, "an answer of each worker")
+
+
+def test_hypercorns_workers(server_kind, tmp_path):
+    """G17: its main process sends SIGTERM to those that drain longer than the first; they go on."""
+    if server_kind == "uvicorn":
+        pytest.skip("it waits for each of its workers")
+    with real_server(server_kind, tmp_path, APP, "--workers", "2") as server:
+        hold_a_task_in_each_worker(server, 2)
+        server.terminate()
+        server.wait()
+        assert {"task-0 ends", "task-1 ends"} <= set(server.journal)
+        assert server.journal.count("pool closes") == 2
+        assert "SIGTERM came while the app shuts down" in server.output
+
+
+def test_workers_on_a_shared_socket(server_kind, tmp_path):
+    """G17: `examples/workers.py`: none of them ends another one."""
+    if server_kind == "uvicorn":
+        pytest.skip("the example serves with Hypercorn")
+    kind = server_kind.removeprefix("hypercorn-")
+    with real_server("workers", tmp_path, APP, "2", "--worker-class", kind) as server:
+        hold_a_task_in_each_worker(server, 2)
+        server.terminate()
+        server.wait()
+        assert {"task-0 ends", "task-1 ends"} <= set(server.journal)
+        assert server.journal.count("pool closes") == 2
+        assert server.process.returncode == 0
+        assert "SIGTERM came" not in server.output
 
 
 def test_grace_period(server_kind, tmp_path):

@@ -3,6 +3,7 @@
 import gc
 import logging
 import math
+import signal
 import threading
 import weakref
 from contextlib import asynccontextmanager
@@ -776,3 +777,61 @@ async def test_a_drain_that_fails_half_way(step, caplog, monkeypatch):
     assert journal[2:] == ["unshielded cancelled", "shielded ends"]
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert errors == ["the shutdown failed half-way, and begins anew"]
+
+
+@pytest.fixture
+def sigterm():
+    """What SIGTERM does to this process, which is nothing."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("sigterm")
+async def test_sigterm_while_the_app_shuts_down(caplog):
+    """G17: where nobody handles it, the shutdown goes on, and says so once; then it is as before."""
+    journal = Journal()
+
+    async def be_terminated():
+        await anyio.sleep(1)
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep(1)
+        journal.append("shielded")
+
+    app = FastAPI(lifespan=lifespan(journal))
+    runner = add_tasks(app)
+    async with serving(app):
+        runner.task(shield=True).schedule(be_terminated)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert journal == ["shielded", "app shuts down"]
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", "SIGTERM came while the app shuts down, which goes on within its limits")
+    ]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("sigterm")
+async def test_sigterm_that_somebody_handles():
+    """It is theirs, before the shutdown and from then on."""
+    got: list[str] = []
+
+    def early(*_):
+        got.append("early")
+
+    def late(*_):
+        got.append("late")
+
+    async def take_it(handler):
+        await anyio.sleep(1)
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+        signal.raise_signal(signal.SIGTERM)
+
+    for first, second in ((early, None), (signal.SIG_DFL, late)):
+        signal.signal(signal.SIGTERM, first)
+        app = make_app()
+        async with serving(app):
+            app.state.runner.task(shield=True).schedule(take_it, second)
+        assert signal.getsignal(signal.SIGTERM) is (second or first)
+    assert got == ["early", "late"]

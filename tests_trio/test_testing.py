@@ -8,8 +8,14 @@ from anyio.lowlevel import checkpoint
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
-from fastapi_tasks import FastAPITasksUninitializedAppError, Tasks, TaskState, add_tasks
-from fastapi_tasks.testing import client, record_tasks, scheduled_tasks  # noqa: F401
+from fastapi_tasks import (
+    FastAPITasksUninitializedAppError,
+    Tasks,
+    TaskState,
+    add_tasks,
+    get_runner,
+)
+from fastapi_tasks.testing import client, lifespan, record_tasks, scheduled_tasks  # noqa: F401
 from tests_trio.support import raises
 
 
@@ -201,3 +207,55 @@ def test_tasks_from_before_the_recording(app, backend_name):
             http.post("/signup?address=1")
             tasks.wait()
             assert len(tasks) == 1
+
+
+async def test_a_lifespan_without_a_client(app):
+    """It is run around the block, and gives the state that it leaves for requests."""
+    done = []
+
+    async def work():
+        await anyio.sleep(1)
+        done.append("worked")
+
+    async with lifespan(app) as state:
+        get_runner(app).task(shield=True).schedule(work)
+        assert state == {}
+    assert done == ["worked"]
+
+
+async def test_a_test_that_is_cancelled(app):
+    """The app is shut down, and the cancellation goes on."""
+    states = []
+    with anyio.move_on_after(1) as scope:
+        async with client(app) as http:
+            states.append(get_runner(app).schedule(anyio.sleep_forever))
+            await http.join()
+    assert scope.cancelled_caught
+    assert states[0].state is TaskState.CANCELLED
+    assert not get_runner(app).running
+
+
+async def test_joining_for_a_time(app):
+    """A TimeoutError names who is unfinished."""
+    async with client(app) as http:
+        get_runner(app).task(name="endless").schedule(anyio.sleep_forever)
+        with pytest.raises(TimeoutError) as caught:
+            await http.join(timeout=3)
+        assert str(caught.value) == "unfinished tasks after 3 s: [<Task 'endless' running>]"
+        get_runner(app).tasks[0].cancel()
+        await http.join(timeout=3)
+
+
+def test_one_task_without_assertions(app):
+    """`one()` tells the truth under `python -O`, too."""
+    with record_tasks(app) as tasks, pytest.raises(AssertionError, match="0 tasks of send_mail in"):
+        tasks.one(send_mail)
+
+
+def test_the_runner_of_an_app(app):
+    """The one that `add_tasks(app)` has made."""
+    other = FastAPI()
+    assert get_runner(other_app := make_signup()) is not get_runner(app)
+    assert get_runner(other_app) is get_runner(other_app)
+    with pytest.raises(FastAPITasksUninitializedAppError, match="call add_tasks"):
+        get_runner(other)

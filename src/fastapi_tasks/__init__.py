@@ -1,7 +1,7 @@
 """Background tasks for FastAPI: now, after the route, after the response; on Trio and asyncio."""
 
 from ._config import TaskConfig, TaskErrorHandler
-from ._fastapi import Tasks, add_tasks, get_tasks
+from ._fastapi import Tasks, add_tasks, get_runner, get_tasks
 from ._instrument import Instrument
 from ._request import RequestTasks
 from ._runner import TaskRunner
@@ -31,6 +31,7 @@ __all__ = (
     "TasksClosedError",
     "TooManyTasksError",
     "add_tasks",
+    "get_runner",
     "get_tasks",
 )
 

@@ -114,7 +114,7 @@ def _build(build: Callable[[], ASGIApp], runner: TaskRunner, lifespan: Lifespan)
     return _Outermost(build(), runner, lifespan)
 
 
-def runner_of(app: FastAPI) -> TaskRunner:
+def get_runner(app: FastAPI) -> TaskRunner:
     """The runner that `add_tasks(app)` has made.
 
     Raises:

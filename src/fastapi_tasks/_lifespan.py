@@ -21,6 +21,7 @@ from ._host import Host
 from ._log import log, names
 from ._registry import CLOSED, OPEN
 from ._runner import TaskRunner
+from ._sigterm import Sigterm
 from ._task import PENDING, Task
 from .errors import FastAPITasksError
 
@@ -65,12 +66,14 @@ class Lifespan:
         runner.stopping = Event()
         runner._host = Host(runner._max_threads, runner._clear_up)
         life = _Life(runner, Drain(runner, self._grace_period, self._shield_timeout), receive, send)
-        error = await life.run(app)
+        error = None
         try:
+            error = await life.run(app)
             await life.pass_on()
             if error is not None:
                 raise error
         finally:
+            life.sigterm.put_back()
             del error  # it holds this frame by its traceback
 
 
@@ -84,6 +87,7 @@ class _Life:
         self._send = send
         self._held_back: list[Message] = []
         self._ended = Event()  # set when the runner has ended
+        self.sigterm = Sigterm()
 
     async def run(self, app: Callable[[Receive, Send], Awaitable[None]]) -> BaseException | None:
         """Run the app's lifespan with the runner inside, from open to closed.
@@ -119,6 +123,7 @@ class _Life:
             await self._drain_whatever_happens()
             raise
         if message["type"] == "lifespan.shutdown":
+            self.sigterm.take()
             await self._drain_whatever_happens(with_grace=True)
         return message
 

@@ -6,28 +6,42 @@
             assert http.tasks.one(send_mail).timing == "after_response"
 
 With Starlette's `TestClient`, which runs the app in a thread of its own, `record_tasks(app)` does
-the same, or the fixture `scheduled_tasks`, for which a test module needs a fixture `app`.
+the same, or the fixture `scheduled_tasks`, for which a test module needs a fixture `app`. Without a
+client, `lifespan(app)` runs the app.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Condition
 from typing import Any
 
 import httpx
 import pytest
-from anyio import Event, create_task_group
+from anyio import (
+    CancelScope,
+    Event,
+    create_task_group,
+    get_cancelled_exc_class,
+    move_on_after,
+)
 from fastapi import FastAPI
 
-from ._fastapi import runner_of
+from ._fastapi import get_runner
 from ._function import function_name
 from ._instrument import GuardedInstrument, Instrument
 from ._lifespan import Message, Receive, Send
 from ._task import Task
 
-__all__ = ("AppClient", "ScheduledTasks", "client", "record_tasks", "scheduled_tasks")
+__all__ = (
+    "AppClient",
+    "ScheduledTasks",
+    "client",
+    "lifespan",
+    "record_tasks",
+    "scheduled_tasks",
+)
 
 
 class ScheduledTasks(Instrument):
@@ -71,7 +85,8 @@ class ScheduledTasks(Instrument):
             AssertionError: if there are none, or more; it shows which tasks there are.
         """
         tasks = self.of(func)
-        assert len(tasks) == 1, f"{len(tasks)} tasks of {function_name(func)} in {self!r}"
+        if len(tasks) != 1:
+            raise AssertionError(f"{len(tasks)} tasks of {function_name(func)} in {self!r}")
         return tasks[0]
 
     def wait(self, timeout: float = 5) -> None:
@@ -91,7 +106,7 @@ class ScheduledTasks(Instrument):
 @contextmanager
 def record_tasks(app: FastAPI) -> Generator[ScheduledTasks]:
     """Record the tasks that the app schedules, however it is run meanwhile."""
-    runner = runner_of(app)
+    runner = get_runner(app)
     tasks = ScheduledTasks()
     guarded = GuardedInstrument(tasks)
     runner._instruments += (guarded,)
@@ -120,11 +135,18 @@ class AppClient(httpx.AsyncClient):
     ) -> None:
         super().__init__(transport=transport, **options)
         self.tasks = tasks
-        self._runner = runner_of(app)
+        self._runner = get_runner(app)
 
-    async def join(self) -> None:
-        """Wait until all tasks of the app have finished."""
-        await self._runner.join()
+    async def join(self, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Wait until all tasks of the app have finished.
+
+        Raises:
+            TimeoutError: after so many seconds; it shows the unfinished tasks.
+        """
+        with move_on_after(timeout):
+            await self._runner.join()
+            return
+        raise TimeoutError(f"unfinished tasks after {timeout} s: {list(self._runner.tasks)}")
 
 
 @asynccontextmanager
@@ -147,7 +169,7 @@ async def client(
         **options: for `httpx.AsyncClient`.
     """
     with record_tasks(app) as tasks:
-        async with _lifespan(app) as state:
+        async with lifespan(app) as state:
 
             async def app_with_state(scope: Message, receive: Receive, send: Send) -> None:
                 await app({**scope, "state": state.copy()}, receive, send)
@@ -158,8 +180,12 @@ async def client(
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
-    """Run the app's lifespan around the block; give the state that it leaves for requests."""
+async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
+    """Run the app's lifespan around the block, as a server does; give its state for requests.
+
+    The block may be left in another task of the event loop than it was entered in, as fixtures of
+    pytest-asyncio are. Exceptions of the lifespan are raised here.
+    """
     state: dict[str, Any] = {}
     scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}
     started, stop = Event(), Event()
@@ -182,8 +208,7 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
         finally:
             started.set()
 
-    async with create_task_group() as group:
-        group.start_soon(run)
+    async with _beside(run):
         await started.wait()
         if not errors:
             try:
@@ -194,4 +219,35 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
     for later in errors[1:]:
         errors[0].add_note(f"after that the app's lifespan failed: {later!r}")
     if errors:
-        raise errors[0]  # outside of the group, which would wrap it
+        raise errors[0]  # outside of the task group, which would wrap it
+
+
+@asynccontextmanager
+async def _beside(run: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
+    """Run something in a task of its own, which has ended when the block is left."""
+    if get_cancelled_exc_class().__module__.startswith("asyncio"):
+        async with _beside_on_asyncio(run):
+            yield
+    else:
+        async with create_task_group() as group:
+            group.start_soon(run)
+            yield
+
+
+@asynccontextmanager
+async def _beside_on_asyncio(run: Callable[[], Coroutine[Any, Any, None]]) -> AsyncGenerator[None]:
+    """Without a task group: that would have to be left in the task that has entered it."""
+    import asyncio  # noqa: PLC0415
+
+    task = asyncio.ensure_future(run())
+    try:
+        yield
+    finally:
+        is_cancelled = False
+        while not task.done():
+            try:
+                with CancelScope(shield=is_cancelled):
+                    await asyncio.wait([task])
+            except asyncio.CancelledError:  # as a task group, pass it on, and wait
+                is_cancelled = True
+                task.cancel()
