@@ -602,7 +602,7 @@ async def test_an_event_that_cannot_be_set():
     app = make_app()
     async with serving(app):
         task = app.state.runner.schedule(checkpoint)
-        task._started = task._finished = Foreign()
+        task.started._event = task.finished._event = Foreign()
         await app.state.runner.join()
         assert task.state is TaskState.SUCCEEDED
         assert await app.state.runner.schedule(double, 2) == 4

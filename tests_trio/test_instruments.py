@@ -218,3 +218,38 @@ async def test_a_task_that_ends_before_its_schedule_call_has():
         with anyio.fail_after(5):
             await task.finished.wait()
     assert [what for what, _ in recorder.of("quick")] == ["scheduled", "started", "finished"]
+
+
+@pytest.mark.real_time
+async def test_a_task_that_fails_before_its_schedule_call_has_ended():
+    """It has finished when its error handler has, whoever comes by meanwhile."""
+    recorder = Recorder()
+    app = make_app(instruments=[recorder])
+    runner = app.state.runner
+    handling, go_on = threading.Event(), anyio.Event()
+
+    async def handle(task, error):
+        handling.set()
+        await go_on.wait()
+
+    def schedule_slowly():
+        post = runner._host.post
+
+        def post_and_wait(call):
+            post(call)
+            handling.wait(10)
+
+        runner._host.post = post_and_wait
+        try:
+            return runner.task(name="bad", on_error=handle).schedule(raises, ValueError())
+        finally:
+            runner._host.post = post
+
+    async with serving(app):
+        task = await to_thread.run_sync(schedule_slowly)
+        await settle()
+        assert (task.state, task.finished.is_set()) == (TaskState.FAILED, False)
+        assert runner.tasks == (task,)
+        go_on.set()
+        await task.finished.wait()
+    assert [what for what, _ in recorder.of("bad")] == ["scheduled", "started", "finished"]

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import logging
+import types
 import weakref
 from contextvars import ContextVar
 from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
@@ -578,3 +579,113 @@ async def test_a_retry_caller_that_returns_an_awaitable():
 
     async with serving(app):
         assert await app.state.runner.task(retry=retry).schedule(double, 3) == 6
+
+
+class MetaError(type):
+    """What it makes raises when it is asked for an attribute."""
+
+    def __getattr__(cls, name):
+        raise LookupError(name)
+
+
+class Made(metaclass=MetaError):
+    pass
+
+
+class NotAwaitable:
+    __await__ = None
+
+
+@types.coroutine
+def old_style(number):
+    yield from checkpoint().__await__()
+    return 2 * number
+
+
+class OldStyle:
+    @types.coroutine
+    def method(self, number):
+        yield from checkpoint().__await__()
+        return 2 * number
+
+
+@pytest.mark.real_time
+async def test_results_that_cannot_be_asked():
+    """G9: whether they can be awaited is told by their classes, as `await` does."""
+    app = make_app()
+    async with serving(app):
+        for kind in (Made, NotAwaitable):
+            assert type(await app.state.runner.schedule(kind)) is kind
+
+
+@pytest.mark.real_time
+async def test_generators_that_are_coroutines():
+    """G9: those of `types.coroutine`, given as they are or returned."""
+    app = make_app()
+    runner = app.state.runner
+    async with serving(app):
+        for func in (old_style, OldStyle().method, functools.partial(old_style)):
+            assert await runner.schedule(func, 4) == 8
+        assert await runner.schedule(lambda: old_style(3)) == 6
+
+
+def test_what_is_no_function_and_cannot_be_asked():
+    """G10: a TypeError that names its type."""
+
+    class Odd:
+        @property
+        def __class__(self):
+            raise LookupError
+
+    with pytest.raises(TypeError, match=r"not .*Odd: write schedule\(func, arg\)"):
+        make_app().state.runner.schedule(Odd())
+
+
+@pytest.mark.parametrize("argument", ["config", "instruments"])
+def test_what_claims_to_be_a_config(argument):
+    """It is found where it is given, not in each task."""
+    fake = {"config": Mock(spec=TaskConfig), "instruments": [Mock(spec=Instrument)]}[argument]
+    with pytest.raises(TypeError, match=f"{argument} must be"):
+        make_app(**{argument: fake})
+
+
+async def test_an_instrument_that_has_gone(caplog):
+    """G12: what stands for another object, and has none, is switched off."""
+
+    class Standing(Instrument):
+        def __getattribute__(self, name):
+            raise LookupError
+
+    app = make_app(instruments=[Standing()])
+    async with serving(app):
+        other = app.state.runner.schedule(anyio.sleep, 1)
+        await app.state.runner.schedule(checkpoint)
+        await other
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+class NotesError(Exception):
+    @property
+    def __notes__(self):
+        raise SystemExit
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_logging_that_raises_more_than_exceptions():
+    """G12: neither an exception that does so when it is shown, nor a handler."""
+
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise SystemExit
+
+    app, logger, handler = make_app(), logging.getLogger("fastapi_tasks"), Broken()
+    logger.addHandler(handler)
+    try:
+        async with serving(app):
+            other = app.state.runner.schedule(anyio.sleep, 1)
+            task = app.state.runner.schedule(raises, NotesError())
+            await task.finished.wait()
+            assert isinstance(task.exception, NotesError)
+            await other
+    finally:
+        logger.removeHandler(handler)

@@ -178,6 +178,7 @@ def test_several_runs_in_a_request(run):
     ]
 
 
+HOLDS = Options(hold_response=True)
 FOUND = {
     "a cancelled task saw that another one was": Program(
         requests=(
@@ -260,6 +261,44 @@ FOUND = {
             ),
         ),
         shutdown=9,
+    ),
+    "what waited for a thread that ended within the turn after the cut-off had no turn": Program(
+        requests=(
+            Request(
+                at=1,
+                endpoint=tuple(
+                    Step(0, Schedule(Call(number, "now", (Step(9),), HOLDS, is_sync=True)))
+                    for number in range(5)
+                ),
+                request_teardown=(Step(0, now(5, Step(1), shield=True)),),
+            ),
+        ),
+        shutdown=4,
+    ),
+    "a task that a thread cancelled when the runner was closing was kept": Program(
+        requests=(
+            Request(
+                at=1,
+                endpoint=(
+                    Step(
+                        0,
+                        Schedule(
+                            Call(
+                                0,
+                                "now",
+                                (Step(9),),
+                                Options(shield=True),
+                                on_cancel="linger",
+                                linger=1,
+                            )
+                        ),
+                    ),
+                ),
+            ),
+            Request(at=1.5, kind="def", endpoint=(Step(2, Cancel(0)), Step(2))),
+        ),
+        shutdown=2,
+        shield_timeout=1,
     ),
 }
 

@@ -266,3 +266,54 @@ async def test_many_runs_leave_nothing(times):
         await settle()
         gc.collect()
         assert [reference() for reference in references] == [None] * times
+
+
+async def test_a_mounted_app_that_is_called_after_the_response():
+    """G18: the outer app's runner is still that of the innermost app around it that runs."""
+    outer, inner = make_app(), make_app()
+    runners = []
+
+    @outer.get("/")
+    async def endpoint(): ...
+
+    @inner.get("/inner")
+    async def endpoint_of_inner(tasks: Tasks):
+        runners.append(tasks.runner)
+
+    class After:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def drop(message): ...
+
+            await self.app(scope, receive, send)
+            if scope["type"] == "http":
+                await inner({**scope, "path": "/inner", "raw_path": b"/inner"}, receive, drop)
+
+    outer.add_middleware(After)
+    async with serving(outer) as server:
+        assert (await server.get()).status_code == 200
+    assert runners == [outer.state.runner]
+
+
+async def test_any_number_of_runs():
+    """G20: those of which nobody needs anything more are not kept, however long a request goes on."""
+    app = make_app()
+    kept = []
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        kept.append(weakref.ref(tasks))
+        tasks.after_route.schedule(anyio.sleep, 0)
+
+    @app.get("/outer")
+    async def outer(request: Request):
+        for _ in range(20):
+            await call_again(app, request, "/inner")
+            await settle()
+        gc.collect()
+        return sum(reference() is not None for reference in kept)
+
+    async with serving(app) as server:
+        assert (await server.get("/outer")).json() <= 1

@@ -835,3 +835,98 @@ async def test_sigterm_that_somebody_handles():
             app.state.runner.task(shield=True).schedule(take_it, second)
         assert signal.getsignal(signal.SIGTERM) is (second or first)
     assert got == ["early", "late"]
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("shield", [True, False])
+async def test_a_schedule_call_under_way_at_the_shield_timeout(shield):
+    """G16, G17: the shutdown waits for it, and ends."""
+    scheduling, go_on = threading.Event(), threading.Event()
+
+    class Slow(Instrument):
+        def task_scheduled(self, task):
+            if task.name == "slow":
+                scheduling.set()
+                go_on.wait(10)
+
+    class Book(Instrument):
+        def __init__(self):
+            self.lines = []
+
+        def task_scheduled(self, task):
+            self.lines.append(f"{task.name} scheduled")
+
+        def task_finished(self, task):
+            self.lines.append(f"{task.name} finished")
+
+    book = Book()
+    app = make_app(grace_period=0, shield_timeout=0.05, instruments=[Slow(), book])
+    runner = app.state.runner
+    tasks: list[Task] = []
+
+    def schedule():
+        tasks.append(runner.task(name="slow", shield=shield).schedule(anyio.sleep_forever))
+
+    thread = threading.Thread(target=schedule)
+    async with serving(app) as server, anyio.create_task_group() as group:
+        runner.task(name="stubborn", shield=True).schedule(anyio.sleep_forever)
+        group.start_soon(server.shutdown)
+        await runner.stopping.wait()
+        await settle()
+        thread.start()
+        await to_thread.run_sync(scheduling.wait)
+        while runner._registry.phase is not Phase.CLOSED:
+            await anyio.sleep(0.001)
+        go_on.set()
+    thread.join()
+    assert (tasks[0].state, tasks[0].finished.is_set()) == (TaskState.CANCELLED, True)
+    assert [line for line in book.lines if "slow" in line] == ["slow scheduled", "slow finished"]
+    assert runner._registry.list_unfinished() == ()
+
+
+@pytest.mark.parametrize("end", ["cancel", "cut-off"])
+async def test_an_error_handler_that_is_cancelled(end):
+    """G14, G15, G16: the task has finished when its handler has, and only then."""
+    app, journal = make_app(grace_period=0), Journal()
+    runner = app.state.runner
+
+    async def handle(task, error):
+        journal.append("handler starts")
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+            journal.append(f"handler ends, {task.finished.is_set()}, {len(runner.tasks)} task")
+
+    async with serving(app):
+        task = runner.task(on_error=handle).schedule(raises, ValueError())
+        await settle()
+        assert (task.state, journal) == (TaskState.FAILED, ["handler starts"])
+        if end == "cancel":
+            task.cancel()
+            await runner.join()
+            journal.append("joined")
+    journal.append("shut down")
+    assert journal[:2] == ["handler starts", "handler ends, False, 1 task"]
+    assert journal[2:] == ["joined"] * (end == "cancel") + ["shut down"]
+
+
+async def test_a_startup_that_the_server_does_not_hear_of():
+    """G15: the drain comes before the app's shutdown code, in this case, too."""
+    journal = Journal()
+
+    async def startup():
+        runner.task(shield=True).schedule(journal.ends("shielded", sleep=2))
+        await settle()
+
+    class Deaf(Server):
+        async def send(self, message):
+            raise OSError("the pipe is broken")
+
+    app = FastAPI(lifespan=lifespan(journal, startup=startup))
+    runner = add_tasks(app)
+    server = Deaf(app)
+    await server.run()
+    assert journal == ["shielded starts", "shielded ends", "app shuts down"]
+    assert isinstance(server.error, OSError)

@@ -90,12 +90,12 @@ class Call:
                 await self._until(deadline, self._call_in_thread())
         if self._result is None:  # as most do
             return None
-        if is_unrun(self._result):
-            raise TypeError(
-                "the function returned a generator, and nobody would iterate over it: write a "
-                "function without yield that does the iterating"
-            )
         if not is_awaitable(self._result) or issubclass(type(self._result), Handle):
+            if is_unrun(self._result):
+                raise TypeError(
+                    "the function returned a generator, and nobody would iterate over it: write a "
+                    "function without yield that does the iterating"
+                )
             return self._result
         if deadline is None:
             return await self._result
@@ -191,11 +191,18 @@ class _Slot:
             self._limiter = threads
 
     async def __aenter__(self) -> None:
-        await self._limiter.acquire_on_behalf_of(self)
-        self._is_taken = True
-        thread_slot.set(self)
+        try:
+            await self._limiter.acquire_on_behalf_of(self)
+            self._is_taken = True
+            thread_slot.set(self)
+        except BaseException:  # a cancellation; or, with the token, what a signal's handler raises
+            if self in self._limiter.statistics().borrowers:
+                self._limiter.release_on_behalf_of(self)
+            raise
 
     async def __aexit__(self, *_: object) -> None:
-        self._is_taken = False
-        self._limiter.release_on_behalf_of(self)
-        thread_slot.set(self._outer)  # not `reset()`: a retry caller may have changed the context
+        try:
+            self._is_taken = False
+            thread_slot.set(self._outer)  # not `reset()`: a retry caller may change the context
+        finally:
+            self._limiter.release_on_behalf_of(self)

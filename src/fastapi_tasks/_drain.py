@@ -11,7 +11,6 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 from ._log import log, names
 from ._registry import CLOSED, DRAINING
 from ._runner import TaskRunner
-from ._task import PENDING
 
 REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
 ROUNDS = 50  # of the event loop, in which those who waited for the last tasks may schedule more
@@ -58,7 +57,7 @@ class Drain:
         self._registry.enter(CLOSED)
         await self._wait_for_tasks(self._deadline)  # what was admitted a moment before
         self._give_up()
-        await self._wait_for_tasks(math.inf)  # threads
+        await self._wait_for_tasks(math.inf)  # threads, and `schedule()` calls under way in some
 
     async def _cut_off(self) -> None:
         """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
@@ -73,7 +72,7 @@ class Drain:
             log(WARNING, "shutdown cancels %d task(s): %s", len(unshielded), names(unshielded))
         runner._host.cancel_unshielded()  # first, so that none sees another one's end before
         for task in unshielded:
-            if task.state is PENDING:
+            if not task._has_begun:
                 runner._discard(task)
         for line in dict.fromkeys(task._line for task in tasks if task._line is not None):
             line._release()
@@ -103,4 +102,6 @@ class Drain:
                 self._shield_timeout,
                 names(shielded, at_most=len(shielded)),
             )
-            self._runner._host.end()
+            self._runner._host.cancel_shielded()
+            for task in shielded:
+                self._runner._discard(task)

@@ -47,7 +47,8 @@ def forget_cancellations(exc: BaseException) -> None:
     for each in chain:  # which grows
         if is_a(each, cancelled):
             BaseException.with_traceback(each, None)
-        for other in (_CONTEXT.__get__(each), _CAUSE.__get__(each), *parts_of(each)):
+        inside = _EXCEPTIONS.__get__(each) if is_a(each, BaseExceptionGroup) else ()
+        for other in (_CONTEXT.__get__(each), _CAUSE.__get__(each), *inside):
             if other is not None and id(other) not in seen:
                 seen.add(id(other))
                 chain.append(other)

@@ -7,15 +7,17 @@ and when it has ended. The route's end is the one thing it cannot see.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import Any
+from collections.abc import Awaitable, MutableMapping
+from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
 
 from ._lifespan import Message, Send
 from ._request import RequestTasks
 from ._runner import TaskRunner
 from ._task import Task
 
-_NONE: dict[object, RequestTasks] = {}
+_Runs: TypeAlias = MutableMapping[object, RequestTasks]
+_NONE: _Runs = {}
 
 
 class Exchange:
@@ -27,7 +29,9 @@ class Exchange:
     __slots__ = ("__weakref__", "_is_responding", "_runs", "_trailers", "_watches", "ended")
 
     def __init__(self) -> None:
-        self._runs = _NONE  # the tasks of each run of a route; replaced, never changed
+        # The tasks of each run of a route; of one as a rule. More are kept only as long as somebody
+        # else keeps them, for there may be any number: their endpoint, a task that waits.
+        self._runs = _NONE
         self._is_responding = False  # the response has started
         self.ended = False  # its last message has been handed over
         self._trailers = False  # the last message will be trailers
@@ -40,7 +44,12 @@ class Exchange:
     def begin(self, run: object, runner: TaskRunner, endpoint: object) -> RequestTasks:
         """Make the tasks of a run of a route."""
         tasks = RequestTasks(runner, self, endpoint)
-        self._runs = {**self._runs, run: tasks}
+        if not self._runs:
+            self._runs = {run: tasks}
+        else:
+            if isinstance(self._runs, dict):
+                self._runs = WeakValueDictionary(self._runs)
+            self._runs[run] = tasks
         if self._is_responding:
             tasks._response_starts()
         if self.ended:
@@ -88,7 +97,7 @@ class Exchange:
                     is_held = True
                     await task.finished.wait()
         self._is_responding = True
-        for tasks in self._runs.values():
+        for tasks in tuple(self._runs.values()):
             tasks._response_starts()
         await send(message)
 
@@ -96,7 +105,8 @@ class Exchange:
         """The tasks that the response still waits for."""
         if self._is_responding or not self._watches:
             return []
-        return [task for tasks in self._runs.values() for task in tasks._unfinished_holding()]
+        runs = tuple(self._runs.values())
+        return [task for tasks in runs for task in tasks._unfinished_holding()]
 
     async def _send_last(self, send: Send, message: Message) -> None:
         await send(message)
@@ -105,5 +115,5 @@ class Exchange:
     def end(self) -> None:
         """The last message was sent, or there will be none."""
         self.ended = True
-        for tasks in self._runs.values():
+        for tasks in tuple(self._runs.values()):
             tasks._release()

@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ._config import TaskConfig, is_seconds
 from ._exception import is_a, parts_of
 from ._exchange import Exchange
+from ._function import type_name
 from ._instrument import Instrument
 from ._lifespan import Lifespan
 from ._request import RequestTasks
@@ -78,17 +79,17 @@ def add_tasks(
         TypeError, ValueError: for arguments that make no sense.
     """
     if not isinstance(app, FastAPI):
-        raise TypeError(f"add_tasks() takes a FastAPI app, not {type(app).__qualname__}")
-    if not isinstance(config, TaskConfig | None):
-        raise TypeError(f"config must be a TaskConfig, not {type(config).__qualname__}")
+        raise TypeError(f"add_tasks() takes a FastAPI app, not {type_name(app)}")
+    if config is not None and not issubclass(type(config), TaskConfig):
+        raise TypeError(f"config must be a TaskConfig, not {type_name(config)}")
     if hasattr(app.state, _EXCHANGE):
         raise FastAPITasksError("add_tasks() was called for this app already: call it once")
     if app.middleware_stack is not None:
         raise FastAPITasksError("the app has started already: call add_tasks(app) where it is made")
     instruments = tuple(instruments)
     for instrument in instruments:
-        if not isinstance(instrument, Instrument):
-            kind = type(instrument).__qualname__
+        if not issubclass(type(instrument), Instrument):
+            kind = type_name(instrument)
             raise TypeError(f"instruments must be objects of Instrument's subclasses, not {kind}")
     _check_seconds("grace_period", grace_period)
     if shield_timeout is not None:
@@ -158,7 +159,8 @@ def _wrap(stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
         elif (outer := scope.get(_EXCHANGE)) is not None and not outer.ended:
             await _serve_mounted(stack, runner, scope, receive, send)
         else:
-            scope[_RUNNER] = runner
+            if runner.running or _RUNNER not in scope:
+                scope[_RUNNER] = runner
             exchange = scope[_EXCHANGE] = Exchange()
             if scope["type"] == "http":
                 send = exchange.watch(send)

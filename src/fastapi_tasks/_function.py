@@ -11,13 +11,16 @@ import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
-from types import AsyncGeneratorType, FunctionType, GeneratorType
+from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
 from typing import Any, cast
 
 _COROUTINE = inspect.CO_COROUTINE
+_ITERABLE_COROUTINE = inspect.CO_ITERABLE_COROUTINE
 _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 _QUALNAME: Any = vars(type)["__qualname__"]
+_MRO: Any = vars(type)["__mro__"]
+_DICT: Any = vars(type)["__dict__"]
 _WRAPPERS = (staticmethod, type(lru_cache(len)))  # whose call is that of what they wrap
 
 
@@ -62,15 +65,24 @@ def is_async(func: object) -> bool | None:
     """
     if type(func) is FunctionType:  # most are; `inspect` takes longer to find out
         flags = func.__code__.co_flags
-        if flags & _COROUTINE:
+        if flags & (_COROUTINE | _ITERABLE_COROUTINE):
             return True
         if flags & _GENERATOR:
             return None
         if not func.__dict__:  # nor is there a mark on it
             return False
-    elif not callable(func) or issubclass(type(func), Uncallable) or is_generator(func):
+    elif not callable(func) or issubclass(type(func), Uncallable):
         return None
-    return _is(inspect.iscoroutinefunction, func)
+    return _is(_is_coroutine_function, func) or (None if is_generator(func) else False)
+
+
+def _is_coroutine_function(func: Any) -> bool:
+    if inspect.iscoroutinefunction(func):
+        return True
+    function = getattr(func, "__func__", func)
+    return type(function) is FunctionType and bool(
+        function.__code__.co_flags & _ITERABLE_COROUTINE  # by `types.coroutine`
+    )
 
 
 def is_generator(func: Callable[..., Any]) -> bool:
@@ -86,8 +98,7 @@ def why_not(func: Any) -> str:
             f"schedule() cannot run the generator function {function_name(func)!r}: nobody would "
             "iterate over it; write a function without yield that does the iterating"
         )
-    if inspect.iscoroutine(func) and inspect.getcoroutinestate(func) == inspect.CORO_CREATED:
-        func.close()  # it will not be awaited, and its author hears of that here
+    _close(func)
     if is_awaitable(func):
         return (
             f"schedule() takes a function and its arguments, not the {kind} that calling it "
@@ -96,11 +107,22 @@ def why_not(func: Any) -> str:
     return f"schedule() takes a function and its arguments, not {kind}: write schedule(func, arg)"
 
 
+def _close(value: Any) -> None:
+    """Close a coroutine that will not be awaited; its author hears of it here."""
+    is_coroutine = type(value) is CoroutineType
+    coro: Any = value
+    if is_coroutine and inspect.getcoroutinestate(coro) == inspect.CORO_CREATED:
+        coro.close()
+
+
 def is_awaitable(value: object) -> bool:
-    return hasattr(type(value), "__await__") or (
-        type(value) is GeneratorType
-        and bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
-    )
+    """As `await` finds it: by the classes, of which a metaclass may say something else."""
+    if type(value) is GeneratorType:
+        return bool(value.gi_code.co_flags & _ITERABLE_COROUTINE)
+    for kind in _MRO.__get__(type(value)):
+        if "__await__" in (members := _DICT.__get__(kind)):
+            return members["__await__"] is not None
+    return False
 
 
 def is_unrun(value: object) -> bool:

@@ -72,7 +72,8 @@ class Host:
     async def _receive(self) -> None:
         while True:
             try:
-                await self.mailbox.receive()
+                while True:
+                    await self.mailbox.receive()
             except Exception as exc:
                 log(ERROR, "a call from another thread failed", error=exc)
                 self.mailbox.wake()
@@ -133,6 +134,9 @@ class Host:
 
     def cancel_unshielded(self) -> None:
         self._unshielded.cancel()
+
+    def cancel_shielded(self) -> None:
+        self._shielded.cancel()
 
     def end(self) -> None:
         """Cancel what is left, and `run()`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from logging import ERROR
 from typing import Any
 
@@ -39,17 +38,17 @@ class GuardedInstrument(Instrument):
         self._instrument = instrument
 
     def task_scheduled(self, task: Task[..., Any]) -> None:
-        self._tell(self._instrument.task_scheduled, task)
+        self._tell("task_scheduled", task)
 
     def task_started(self, task: Task[..., Any]) -> None:
-        self._tell(self._instrument.task_started, task)
+        self._tell("task_started", task)
 
     def task_finished(self, task: Task[..., Any]) -> None:
-        self._tell(self._instrument.task_finished, task)
+        self._tell("task_finished", task)
 
-    def _tell(self, method: Callable[[Task[..., Any]], None], task: Task[..., Any]) -> None:
+    def _tell(self, what: str, task: Task[..., Any]) -> None:
         try:
-            method(task)
+            getattr(self._instrument, what)(task)
         except BaseException as exc:
             if is_interrupt(exc):
                 raise

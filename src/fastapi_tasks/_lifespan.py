@@ -133,7 +133,11 @@ class _Life:
             return
         if message["type"] == "lifespan.startup.failed":
             await self._drain_whatever_happens()
-        await self._send(message)
+        try:
+            await self._send(message)
+        except BaseException:
+            await self._drain_whatever_happens()
+            raise
 
     async def pass_on(self) -> None:
         """Send what was held back until the runner had ended."""
@@ -153,7 +157,7 @@ class _Life:
             await runner._host.run(partial(runner._registry.enter, OPEN), self._close)
         finally:
             self._close()
-            self._end(runner.tasks)
+            self._end(runner._registry.list_unfinished())
             self._ended.set()
 
     def _close(self) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from traceback import format_exception_only
 from typing import Any
 
 from ._exception import traceback_of
 from ._function import type_name
+from ._interrupt import is_interrupt
 from ._task import Task
 
 logger = logging.getLogger("fastapi_tasks")
@@ -19,9 +19,12 @@ NAMES_AT_MOST = 10
 
 def log(level: int, message: str, *args: object, error: BaseException | None = None) -> None:
     """Log a line, with the traceback of `error` if there is one."""
-    with suppress(Exception):
+    try:
         if logger.isEnabledFor(level):
             logger.log(level, message, *args, exc_info=_exc_info(error), stacklevel=2)
+    except BaseException as exc:
+        if is_interrupt(exc):
+            raise
 
 
 def _exc_info(error: BaseException | None) -> tuple[Any, Any, Any] | None:
@@ -30,8 +33,10 @@ def _exc_info(error: BaseException | None) -> tuple[Any, Any, Any] | None:
         return None
     traceback = traceback_of(error)
     try:
-        format_exception_only(error)
-    except Exception as exc:  # no handler could format it either
+        format_exception_only(error)  # some microseconds, of the hundreds that a handler takes
+    except BaseException as exc:  # no handler could format it either
+        if is_interrupt(exc):
+            raise
         error = RuntimeError(f"{type_name(error)}, which cannot be shown: {type_name(exc)}")
     return type(error), error, traceback
 

@@ -27,6 +27,7 @@ class Mailbox:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._is_woken = False  # a byte is on its way
+        self._begun: Callable[[], object] | None = None  # a call that may have been broken off
 
     def watch_signals(self) -> None:
         """Have each signal wake the event loop, if nothing does so yet.
@@ -39,7 +40,10 @@ class Mailbox:
                 signal.set_wakeup_fd(before)
 
     def post(self, call: Callable[[], object]) -> None:
-        """Hand over a call. If this raises, it is made all the same, with the next one."""
+        """Hand over a call, which must be one that may be made twice.
+
+        If this raises, the call is made all the same, with the next one.
+        """
         self._calls.append(call)
         if not self._is_woken:
             self.wake()
@@ -58,7 +62,8 @@ class Mailbox:
     async def receive(self) -> None:
         """Wait for calls, and make them, in the order they were posted in.
 
-        What one of them raises is raised here. Then the others come next, by a `wake()`.
+        What one of them raises is raised here. Then it is made once more by the next `receive()`,
+        since it may have been broken off, and the others after it.
         """
         await anyio.wait_readable(self._reader)  # `from anyio import` is slow: it loads streams
         with suppress(BlockingIOError):
@@ -68,7 +73,15 @@ class Mailbox:
         # posted before is among them.
         self._is_woken = False
         for _ in range(len(self._calls)):
-            self._calls.popleft()()
+            call = self._calls[0]
+            is_second, self._begun = self._begun is call, call
+            if is_second:
+                self._calls.popleft()  # there is no third time
+            call()
+            if not is_second:
+                self._calls.popleft()
+            self._begun = None
+            del call
 
     def close(self) -> None:
         if current_thread() is main_thread():

@@ -5,6 +5,7 @@ No failure gets out (G12).
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
 from logging import ERROR, WARNING
 from types import CoroutineType
 from typing import Any
@@ -41,13 +42,15 @@ async def call_with_options(task: Task[..., Any], threads: CapacityLimiter) -> A
         if retry is None:
             return await call.attempt()
         result: Any = retry(call.attempt)
+        kind = type_name(retry)
+        del retry  # which may show what it was made of
         if not _is_attempt(result):
             if not is_awaitable(result):
-                raise TypeError(f"{_RETRY}, whose call can be awaited, not {type_name(retry)}")
+                raise TypeError(f"{_RETRY}, whose call can be awaited, not {kind}")
             result = await result
         if _is_attempt(result):
             result.close()
-            raise TypeError(f"{_RETRY}, which awaits each attempt, not {type_name(retry)}")
+            raise TypeError(f"{_RETRY}, which awaits each attempt, not {kind}")
         return result
     finally:
         call.clear()
@@ -75,13 +78,17 @@ class _TaskCall(Call):
         del self._task
 
     async def attempt(self) -> Any:
+        if chosen(self._task.config.limiter) is None:
+            self._task.attempts += 1
+            return await self.start()
+        async with self._limiter():  # not as a variable, which may show what it was made of
+            self._task.attempts += 1
+            return await self.start()
+
+    def _limiter(self) -> AbstractAsyncContextManager[Any]:
         limiter = chosen(self._task.config.limiter)
-        if limiter is None:
-            self._task.attempts += 1
-            return await self.start()
-        async with limiter:
-            self._task.attempts += 1
-            return await self.start()
+        assert limiter is not None
+        return limiter
 
 
 _RETRY = (
@@ -118,6 +125,7 @@ async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: Ca
     call = Call(
         handler, (task, task.exception), {}, is_async=is_async(handler) is True, threads=threads
     )
+    del handler  # which may show what it was made of
     try:
         await call.start()
     except BaseException as exc:

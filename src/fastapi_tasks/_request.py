@@ -32,7 +32,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 from ._exception import without_cancellations
 from ._function import is_async
 from ._log import log, names
-from ._registry import DRAINING
+from ._registry import OPEN
 from ._runner import TaskRunner
 from ._scheduler import DerivedScheduler, TaskScheduler
 from ._task import PENDING, Task, Timing
@@ -121,7 +121,7 @@ class RequestTasks(TaskScheduler):
             if task.config.hold_response and not self._responded:
                 self._hold_response_for(task)
             waiting = self._waiting.get(task.timing)
-            if waiting is None or self.runner._registry.phase is DRAINING:  # now, or passed (G7)
+            if waiting is None or self.runner._registry.phase is not OPEN:  # now, or passed (G7)
                 self._queue.append(task)
                 return True
             task._context = self.runner._host.copy_context()
@@ -146,11 +146,12 @@ class RequestTasks(TaskScheduler):
         """A timing point has come: start the tasks that wait for it, once."""
         if timing not in self._waiting:
             return
-        with self.runner._registry.lock:
-            tasks = tuple(self._waiting[timing])
-            self._queue.extend(tasks)
-            del self._waiting[timing]
+        tasks: tuple[Task[..., Any], ...] = ()
         try:
+            with self.runner._registry.lock:
+                tasks = tuple(self._waiting[timing])
+                self._queue.extend(tasks)
+                del self._waiting[timing]
             self._start_all(tasks)
         except BaseException:
             self.runner._host.post(partial(self._start_all, tasks))

@@ -118,20 +118,21 @@ class TaskRunner(TaskScheduler):
             for instrument in self._instruments:
                 instrument.task_scheduled(task)
             if not runs:
+                task._has_ended = True
                 log(WARNING, "task %r does not run: %s", task.name, _NOT_SHIELDED)
             elif task._line is None or task._line._add(task):
                 self._start(task)
         finally:
             task._is_handed_over = True
-            if task.state is not PENDING and task._is_over:
-                self._host.call(partial(self._forget, task))
+            if task._has_ended:
+                self._host.call(partial(self._finish, task))
 
     def _withdraw(self, task: Task[..., Any]) -> None:
         # An exception may come anywhere in `_submit()`, and the stack may be all but used up: so
         # this needs no more of it than the admission did. The loop does the rest.
         task._is_handed_over = True
         if task in self._registry.tasks or task in self._registry.dropped:
-            self._host.mailbox.post(partial(self._discard, task))
+            self._host.mailbox.post(partial(self._discard, task))  # `_host.post()` is one call more
 
     def _start(self, task: Task[..., Any]) -> None:
         """Have a task run on the event loop: spawn it, or leave that to the loop's thread."""
@@ -161,7 +162,7 @@ class TaskRunner(TaskScheduler):
         self._host.call(partial(self._cancel_here, task))
 
     def _cancel_here(self, task: Task[..., Any]) -> None:
-        if task.state is not RUNNING:
+        if not task._has_begun:
             self._discard(task)
         elif task._handle is not None:
             task._handle.cancel()
@@ -198,7 +199,7 @@ class TaskRunner(TaskScheduler):
         except BaseException as exc:
             self._break_off(task, exc, scope)
         finally:
-            self._forget(task)
+            self._end(task)
             del task, line  # an exception of the task's may hold this frame
 
     def _break_off(self, task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
@@ -226,6 +227,8 @@ class TaskRunner(TaskScheduler):
                 with suppress(RuntimeError):  # it goes on all the same
                     handle.coro.close()  # now, not at some garbage collection
                 self._give_up(task)
+            elif task._has_ended:  # it has failed to say so
+                self._give_up(task)
         self._registry.note_idle()  # should a task have failed to do so
 
     def _unbegun(self) -> dict[Task[..., Any], Coroutine[Any, Any, None]]:
@@ -247,18 +250,23 @@ class TaskRunner(TaskScheduler):
             if task._line is not None:
                 with self._registry.lock:
                     task._line._remove(task)
-        if task._is_over:
-            self._forget(task)
+        if not task._has_begun:
+            self._end(task)
 
     def _give_up(self, task: Task[..., Any]) -> None:
         """End a task that the event loop does not run any more."""
         task._is_handed_over = True
-        if not task._is_over:
+        if task.state.leads_to:
             task._enter(CANCELLED)
-        self._forget(task)
+        self._end(task)
 
-    def _forget(self, task: Task[..., Any]) -> None:
-        """The task has finished; of a cancelled one its unused coroutine says so once more.
+    def _end(self, task: Task[..., Any]) -> None:
+        """Nothing of the task runs any more, or will."""
+        task._has_ended = True
+        self._finish(task)
+
+    def _finish(self, task: Task[..., Any]) -> None:
+        """The task has finished, once; of a cancelled one its unused coroutine says so again.
 
         While its `schedule()` call is under way, in a thread, that is too early: instruments hear
         of its end after its beginning, and the shutdown waits for the thread.

@@ -81,6 +81,7 @@ class Task(Handle, Generic[P, T]):
         "_finished",
         "_handle",
         "_has_begun",
+        "_has_ended",
         "_is_async",
         "_is_finished",
         "_is_handed_over",
@@ -131,6 +132,7 @@ class Task(Handle, Generic[P, T]):
         self._finished: TaskEvent | None = None
         self._is_finished = False
         self._has_begun = False  # its first step is taken
+        self._has_ended = False  # nothing of it runs any more, or will: it is about to be finished
         self._is_handed_over = False  # the `schedule()` call is past all that it does
         self._is_async = is_async(func)  # `None`: it cannot be called
         # The `schedule()` call's context, while the task has to wait for its start.
@@ -266,11 +268,6 @@ class Task(Handle, Generic[P, T]):
         """Whether `cancel()` was called while it ran."""
         return self._handle is not None and self._handle.status is TaskHandle.Status.CANCELLING
 
-    @property
-    def _is_over(self) -> bool:
-        """Whether the state is final."""
-        return not self.state.leads_to
-
     def _enter(self, state: TaskState, exception: BaseException | None = None) -> None:
         """Change the state, and set `exception` with it. Nothing else does (G21)."""
         if state not in self.state.leads_to:
@@ -297,6 +294,6 @@ class Task(Handle, Generic[P, T]):
         self._is_finished = True
         if self._finished is not None:
             self._finished.set()
-        self._context = self._line = self._handle = None
         if self.exception is not None:
             forget_cancellations(self.exception)
+        self._context = self._line = self._handle = None
