@@ -104,9 +104,8 @@ G6 _fastapi.py a client that leaves hides another failure
 + return any(
 
 G7 _request.py late tasks never start
--             del self._waiting[timing]
--         try:
-+         try:
+-                 del self._waiting[timing]
++                 pass
 
 G7 _exchange.py a request's first use of tasks after its response is lost
 - if self.ended:
@@ -125,9 +124,9 @@ G4 _exchange.py each dependency of a route has tasks of its own
 + None
 
 G3 _exchange.py only the first run of a route is heard of when the response ends
--         for tasks in self._runs.values():
+-         for tasks in tuple(self._runs.values()):
 -             tasks._release()
-+         for tasks in list(self._runs.values())[:1]:
++         for tasks in tuple(self._runs.values())[:1]:
 +             tasks._release()
 
 G3 _exchange.py a task that holds the response does not, if another one has
@@ -181,8 +180,22 @@ G9 _call.py the coroutine that a sync callable returns is thrown away
 + if True or
 
 G9 _function.py only coroutines are awaited
-- return hasattr(type(value), "__await__") or (
-+ return inspect.iscoroutine(value) or (
+- if "__await__" in (members := _DICT.__get__(kind)):
++ if "cr_await" in (members := _DICT.__get__(kind)):
+
+G9 _function.py a metaclass is asked whether a result can be awaited
+-     for kind in _MRO.__get__(type(value)):
++     if hasattr(type(value), "__await__"):
++         return True
++     for kind in ():
+
+G9 _function.py a coroutine of types.coroutine is a generator
+- return bool(value.gi_code.co_flags & _ITERABLE_COROUTINE)
++ return False
+
+G9 _function.py a function of types.coroutine is a generator function
+- flags & (_COROUTINE | _ITERABLE_COROUTINE)
++ flags & _COROUTINE
 
 G9 _call.py a task that a function returns is awaited
 - or issubclass(type(self._result), Handle)
@@ -227,11 +240,26 @@ G11 _host.py threads reach into the event loop
 G11 _mailbox.py what a thread hands over while the event loop takes the rest waits for the next
 -         self._is_woken = False
 -         for _ in range(len(self._calls)):
--             self._calls.popleft()()
-+         import time
-+         for _ in range(len(self._calls)):
-+             self._calls.popleft()()
-+         time.sleep(0.001); self._is_woken = False
+-             call
++         import time; number = len(self._calls); time.sleep(0.001); self._is_woken = False
++         for _ in range(number):
++             call
+
+G11 _mailbox.py a call that was broken off is lost
+- call = self._calls[0]
++ call = self._calls.popleft(); self._calls.appendleft(int)
+
+G11 _mailbox.py a call that fails is made for ever
+- is_second, self._begun = self._begun is call, call
++ is_second = False
+
+G11 _mailbox.py a signal's handler does not wake the event loop
+- before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
++ before = -1
+
+G11 _mailbox.py who had the wake-up of signals has lost it
+- if before != -1:
++ if False:
 
 G11 _mailbox.py of what threads hand over at once, all but the first item waits for the next
 - for _ in range(len(self._calls))
@@ -279,12 +307,56 @@ G12 _instrument.py SystemExit in an instrument gets out
 + except Exception as exc:
 
 G12 _log.py a logging handler that raises ends the runner
-- suppress(Exception)
-+ suppress()
+-     except BaseException as exc:
+-         if is_interrupt(exc):
+-             raise
+-
+-
+- def _exc_info
++     except LookupError as exc:
++         if is_interrupt(exc):
++             raise
++
++
++ def _exc_info
 
-G12 _exception.py a KeyboardInterrupt does not pass with another error beside it
+G12 _log.py a logging handler that exits ends the runner
+-     except BaseException as exc:
+-         if is_interrupt(exc):
+-             raise
+-
+-
+- def _exc_info
++     except Exception as exc:
++         if is_interrupt(exc):
++             raise
++
++
++ def _exc_info
+
+G12 _interrupt.py a Ctrl+C does not pass with another error beside it
 - any(is_a(part, KeyboardInterrupt)
 + all(is_a(part, KeyboardInterrupt)
+
+G12 _interrupt.py each KeyboardInterrupt passes
+- is_a(part, KeyboardInterrupt) and _is_real(part)
++ is_a(part, KeyboardInterrupt)
+
+G12 _interrupt.py that of a worker process passes
+- and not is_carried
++
+
+G12 _interrupt.py that of a worker thread passes
+- and not _is_of_thread(innermost)
++
+
+G12 _interrupt.py that of an app in another thread passes
+- current_thread() is main_thread() and
++ True and
+
+G12 _interrupt.py a Ctrl+C does not pass where the handler is an object
+-         handler = getattr(handler, "__call__", None)
++         handler = None
 
 G12 _group.py a task group that a task took down is not replaced
 - is_lost = group.cancel_scope.cancel_called and not scope.cancel_called
@@ -308,7 +380,7 @@ G12 _group.py what fails in a group's clean-up takes the other one along
 +             except LookupError as exc:
 +                 log
 
-G12 _task.py an event that was not set stays so
+G12 _event.py an event that was not set stays so
 - for _ in range(2):
 + for _ in range(1):
 
@@ -347,8 +419,8 @@ G12 _exception.py an exception's class is asked, which may raise
 + isinstance(exc, kind)
 
 G12 _exception.py an exception's traceback is asked for, which may raise
-- _TRACEBACK.__get__(exc)
-+ exc.__traceback__
+- traceback: TracebackType | None = _TRACEBACK.__get__(exc)
++ traceback: TracebackType | None = exc.__traceback__
 
 G12 _exception.py an exception's context is set, which may raise
 - _CONTEXT.__set__(exc, context)
@@ -359,20 +431,20 @@ G12 _exception.py an exception is told its traceback, which may raise
 + raise exc.with_traceback(traceback)
 
 G12 _exception.py a group is asked for its parts, which may raise
-- _EXCEPTIONS.__get__(part)
-+ part.exceptions
+- parts += _EXCEPTIONS.__get__(part)
++ parts += part.exceptions
 
 G12 _call.py a time limit writes to exceptions that pass it
--     with CancelScope(deadline=deadline):  # `fail_after()`
-+     from anyio import fail_after
-+     with fail_after(deadline - current_time()):  # `fail_after()`
+-         with CancelScope(deadline=deadline):  # `fail_after()`
++         from anyio import fail_after
++         with fail_after(deadline - current_time()):  # `fail_after()`
 
 G12 _log.py an error is asked whether it is true
 - return type(error), error, traceback
 + return error or None
 
 G13 _log.py an error that cannot be shown is not logged
--     except Exception as exc:  # no
+-     except BaseException as exc:  # no
 +     except LookupError as exc:  # no
 
 G12 _function.py a name that raises gets out of schedule()
@@ -432,9 +504,11 @@ G13 _function.py a callable object's name is its repr
 + return repr(func)
 
 G13 _call.py frames show the arguments of a sync function
--         await to_thread
+-         try:
+-             await to_thread
 +         args = self._args
-+         await to_thread
++         try:
++             await to_thread
 
 G13 _scheduler.py a refused call shows its arguments
 - del func, args, kwargs
@@ -445,8 +519,8 @@ G13 _outcome.py frames show the task's arguments
 +     args = task.args
 
 G13 _call.py frames show what a sync function returned
-- return await _until(deadline, self._await_result())
-+ return await _until(deadline, self._result)
+- return await self._until(deadline, self._await_result())
++ return await self._until(deadline, self._result)
 
 G14 _exception.py a cancellation in a group is a failure
 - return BaseExceptionGroup.split(group, cancelled)[1]
@@ -583,8 +657,8 @@ G20 _exception.py the frame that raises an exception again is kept by it
 + pass
 
 G20 _task.py contexts lead to their tasks
-- _running.set(ref(self))
-+ _running.set(lambda: self)
+- running.set(ref(self))
++ running.set(lambda: self)
 
 G20 _task.py a finished task keeps its request
 - self._context = self._line = self._handle = None
@@ -607,7 +681,7 @@ G20 _request.py what was cancelled stays in its request's queue
 + while False:
 
 G21 _task.py any state may follow any other one
-- if state not in self.state.leads_to:
+- if state not in self.state._leads_to:
 + if False:
 
 G21 _runner.py a task that runs is cancelled when its schedule() call is broken off
@@ -643,6 +717,107 @@ G18 _fastapi.py a mounted app whose runner runs uses the outer app's
 -     try:
 +         pass
 +     try:
+
+G12 _waits.py nobody is in anybody's way
+- return [waiter for waiter in both if waiter is not None and waiter._is_here()]
++ return []
+
+G12 _waits.py who has started something is in its way
+- return [waiter for waiter in both if waiter is not None and waiter._is_here()]
++ return [waiter for waiter in both if waiter is not None]
+
+G12 _waits.py only a direct wait is refused
+- for needed in waiter._needs():
++ for needed in waiter._needs() if waiter is found[0] else ():
+
+G12 _waits.py a wait that was given up counts
+- waiter._awaited = before
++ pass
+
+G12 _waits.py what a thread waits for is not its own
+- code.co_name == "task_wrapper"
++ code.co_name == "nothing"
+
+G12 _request.py what holds the response is in nobody's way
+- (self, *exchange.holding())
++ (self,)
+
+G12 _request.py a def endpoint is not in the way of its own tasks
+- is_in_thread = is_async
++ is_in_thread = False and is_async
+
+G12 _exchange.py a WebSocket has tasks that hold its response
+- if self._is_responding or not self._watches:
++ if self._is_responding:
+
+G12 _event.py an event belongs to the event loop that looks first
+- self._event: Event | None = None
++ self._event: Event | None = Event()
+
+G9 _call.py a slot is not given back in another context
+- thread_slot.set(self._outer)  # not
++ assert thread_slot.get() is self  # not
+
+G9 _call.py a slot that an exception breaks off is taken for ever
+- if self in self._limiter.statistics().borrowers:
++ if False:
+
+G17 _call.py a thread that its task is torn away from is on its own
+- if not thread.begin():
+-                 await thread.wait()
++ if False:
++                 await thread.wait()
+
+G17 _sigterm.py a SIGTERM in the drain ends the process
+- signal.signal(signal.SIGTERM, self._note)
++ pass
+
+G17 _sigterm.py a SIGTERM after the shutdown is nobody's
+-             signal.signal(signal.SIGTERM, signal.SIG_DFL)
++             pass
+
+G17 _sigterm.py somebody else's handler is lost
+- is_ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
++ is_ours
+
+G16 _runner.py a task has finished before its error handler
+- if not task._has_begun:
+-             self._discard(task)
+-         elif
++ if task.state is not RUNNING:
++             self._discard(task); self._end(task)
++         elif
+
+G16 _drain.py the host ends before the last schedule() call
+- self._runner._host.cancel_shielded()
++ self._runner._host.end()
+
+G15 _lifespan.py a server that does not hear of the start-up gets no drain
+-         except BaseException:
+-             await self._drain_whatever_happens()
+-             raise
+-
+-     async def pass_on
++         except BaseException:
++             raise
++
++     async def pass_on
+
+G18 _fastapi.py a mounted app that is called late hides the outer app's runner
+- if runner.running or _RUNNER not in scope:
++ if True:
+
+G20 _exchange.py each run of a route is kept as long as its request
+- self._runs = WeakValueDictionary(self._runs)
++ pass
+
+G3 _fastapi.py OpenTelemetry takes the library off with itself
+- ("build_middleware_stack", _ORIGINAL_BUILD)
++ ("build_middleware_stack",)
+
+G19 _registry.py a task that waits runs
+- waiting=unfinished - self._running
++ waiting=0
 
 G19 _registry.py one task more than max_tasks
 - len(self.tasks) >= self._max_tasks

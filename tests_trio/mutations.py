@@ -48,7 +48,10 @@ def problems(mutants: Iterable[Mutant] = MUTANTS) -> Iterator[str]:
     for mutant in mutants:
         text = (ROOT / PACKAGE / mutant.file).read_text()
         if (count := text.count(mutant.old)) == 1:
-            compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
+            try:
+                compile(text.replace(mutant.old, mutant.new), mutant.file, "exec")
+            except SyntaxError as error:
+                yield f"{mutant.guarantee}: {mutant.file}, {mutant.breaks}: {error}"
         else:
             yield f"{mutant.guarantee}: {mutant.file} has this {count} times: {mutant.old!r}"
     for missing in sorted({*GUARANTEES} - {mutant.guarantee for mutant in mutants}):

@@ -297,7 +297,7 @@ async def test_a_call_that_is_broken_off_in_a_thread():
             assert await runner.schedule(double, 2) == 4
         assert runner.statistics().scheduled - runner.statistics().succeeded in (0, 1)
         for seen in states.values():
-            final = [state for state in seen if not state.leads_to]
+            final = [state for state in seen if not state._leads_to]
             assert len(final) == 1, (at, seen)
             assert final == seen[-1:], (at, seen)
     assert at > 20

@@ -33,7 +33,7 @@ class Exchange:
         # else keeps them, for there may be any number: their endpoint, a task that waits.
         self._runs = _NONE
         self._is_responding = False  # the response has started
-        self.ended = False  # its last message has been handed over
+        self.ended: bool = False  # its last message has been handed over
         self._trailers = False  # the last message will be trailers
         self._watches = False  # there is a response: a WebSocket has none
 

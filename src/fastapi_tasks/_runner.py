@@ -256,7 +256,7 @@ class TaskRunner(TaskScheduler):
     def _give_up(self, task: Task[..., Any]) -> None:
         """End a task that the event loop does not run any more."""
         task._is_handed_over = True
-        if task.state.leads_to:
+        if task.state._leads_to:
             task._enter(CANCELLED)
         self._end(task)
 

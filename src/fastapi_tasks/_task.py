@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast
 from weakref import ref
 
-from anyio import TaskCancelled, TaskFailed, TaskHandle
+from anyio import Event, TaskCancelled, TaskFailed, TaskHandle
 
 from ._call import Call, thread_slot
 from ._config import TaskConfig
@@ -37,7 +37,7 @@ _lock = RLock()
 class TaskState(Enum):
     """Where a task stands. It never leaves one of the last three."""
 
-    leads_to: tuple[TaskState, ...]
+    _leads_to: tuple[TaskState, ...]
 
     PENDING = "pending"
     """Handed over; its timing point or its first step is still to come."""
@@ -53,9 +53,9 @@ class TaskState(Enum):
 PENDING, RUNNING, SUCCEEDED, FAILED, CANCELLED = TaskState
 
 # The table of states (G21): which may follow which.
-PENDING.leads_to = (RUNNING, CANCELLED)
-RUNNING.leads_to = (SUCCEEDED, FAILED, CANCELLED)
-SUCCEEDED.leads_to = FAILED.leads_to = CANCELLED.leads_to = ()
+PENDING._leads_to = (RUNNING, CANCELLED)
+RUNNING._leads_to = (SUCCEEDED, FAILED, CANCELLED)
+SUCCEEDED._leads_to = FAILED._leads_to = CANCELLED._leads_to = ()
 
 
 class Task(Handle, Generic[P, T]):
@@ -148,7 +148,7 @@ class Task(Handle, Generic[P, T]):
         self._handle: TaskHandle[None] | None = None
 
     @property
-    def started(self) -> TaskEvent:
+    def started(self) -> Event:
         """Set at the task's first step; also set if it ends without one (`state` tells)."""
         with _lock:
             if self._started is None:
@@ -158,7 +158,7 @@ class Task(Handle, Generic[P, T]):
             return self._started
 
     @property
-    def finished(self) -> TaskEvent:
+    def finished(self) -> Event:
         """Set when nothing of the task runs any more, its error handler included."""
         with _lock:
             if self._finished is None:
@@ -270,7 +270,7 @@ class Task(Handle, Generic[P, T]):
 
     def _enter(self, state: TaskState, exception: BaseException | None = None) -> None:
         """Change the state, and set `exception` with it. Nothing else does (G21)."""
-        if state not in self.state.leads_to:
+        if state not in self.state._leads_to:
             raise RuntimeError(f"{self!r} cannot become {state.value}")
         if exception is not None:
             self._traceback = traceback_of(exception)
