@@ -743,8 +743,8 @@ G12 _request.py what holds the response is in nobody's way
 + (self,)
 
 G12 _request.py a def endpoint is not in the way of its own tasks
-- is_in_thread = is_async
-+ is_in_thread = False and is_async
+- and is_async(self._endpoint) is False
++ and False
 
 G12 _exchange.py a WebSocket has tasks that hold its response
 - if self._is_responding or not self._watches:

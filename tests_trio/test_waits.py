@@ -361,3 +361,25 @@ async def test_events_that_another_event_loop_looks_at_first(other):
 
 def look_from_other_loop(task, other):
     anyio.run(task.finished.wait, backend=other)
+
+
+async def test_a_teardown_that_the_response_waits_for():
+    """When the route has failed, the response comes after the teardowns of request scope."""
+    app, journal = make_app(), Journal()
+
+    async def clean_up(tasks: Tasks):
+        try:
+            yield
+        finally:
+            late = tasks.after_response.task(name="late").schedule(double, 1)
+            with pytest.raises(FastAPITasksError, match="starts after response, so after the rou"):
+                await late
+            journal.append("refused")
+
+    @app.get("/", dependencies=[Depends(clean_up)])
+    async def endpoint():
+        raise ValueError
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 500
+    assert journal == ["refused"]

@@ -209,7 +209,7 @@ class RequestTasks(TaskScheduler):
         return "the route"
 
     def _needs(self) -> Iterable[Waiter]:
-        return self._awaited if "after_route" in self._waiting else ()
+        return self._awaited
 
     def _needed_by(self, task: Task[..., Any]) -> Iterable[Waiter]:
         if task not in self._waiting.get(task.timing, ()):
@@ -220,11 +220,13 @@ class RequestTasks(TaskScheduler):
         return (self, *exchange.holding())
 
     def _is_here(self) -> bool:
-        if "after_route" not in self._waiting:
-            return False
-        if get_current_task().id == self._route_task:
+        if get_current_task().id == self._route_task:  # also behind the route: the response waits
             return True
-        is_in_thread = is_async(self._endpoint) is False and running.get() is self._outer
+        is_in_thread = (
+            "after_route" in self._waiting
+            and is_async(self._endpoint) is False
+            and running.get() is self._outer
+        )
         return is_in_thread and is_call_of_thread()
 
     def _response_starts(self) -> None:
