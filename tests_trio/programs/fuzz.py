@@ -20,6 +20,8 @@ def main(count: int, seed: int) -> None:
     with ProcessPoolExecutor(os.cpu_count(), max_tasks_per_child=1) as pool:
         jobs = [pool.submit(explore, CHUNK, each) for each in seeds]
         for job in as_completed(jobs):
+            if job.exception() is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
             counts += job.result()
             seconds = time.monotonic() - begin
             print(f"{seconds:6.0f} s: {describe(counts)}", flush=True)

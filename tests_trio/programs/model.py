@@ -13,6 +13,7 @@ from .trace import Trace
 from .world import Body
 
 WAITS = "WARNING shutdown waits for"
+OF_THE_DRAIN = 2  # its patience; that of threads is less
 REPORT_INTERVAL = 5  # seconds between two lines of a drain that waits
 
 
@@ -31,7 +32,7 @@ class Model(RequestsModel):
 
         It begins anew to count the time between its reports then.
         """
-        return not (self.race.is_resumed and WAITS in line)
+        return not (self.is_resumed and WAITS in line)
 
     # The drain: G16, step by step.
 
@@ -42,7 +43,7 @@ class Model(RequestsModel):
         yield from self.wait_for_all(self.world.now + grace_period)
         self.phase = "draining"
         self.cut_off()
-        yield from self.world.settle()
+        yield from self.world.let_others_go_on(OF_THE_DRAIN)
         shield_timeout = self.program.shield_timeout
         deadline = self.world.now + (math.inf if shield_timeout is None else shield_timeout)
         yield from self.wait_for_all(deadline)
@@ -62,6 +63,7 @@ class Model(RequestsModel):
             if task.is_pending:
                 self.drop(task)
         self.unshielded.is_cancelled = True
+        self.cancelled = self.world.now
         for exchange in self.exchanges:
             self.release(exchange)
 
@@ -69,6 +71,6 @@ class Model(RequestsModel):
         while self.unfinished and self.world.now < deadline:
             yield min(deadline, self.world.now + REPORT_INTERVAL), lambda: not self.unfinished
             if not self.unfinished:  # who waited for the last of them may schedule more
-                yield from self.world.settle()
+                yield from self.world.let_others_go_on(OF_THE_DRAIN)
             elif self.world.now < deadline:
                 self.log(f"{WAITS} {names(self.unfinished)}")

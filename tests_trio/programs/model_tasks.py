@@ -5,10 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .model_data import EXITS, Line, ModelExchange, ModelTask, ProgramError, names, outcome
+from .model_data import (
+    EXITS,
+    Line,
+    ModelExchange,
+    ModelTask,
+    ProgramError,
+    names,
+    needed_for,
+    outcome,
+)
 from .program import Await, Call, Cancel, Handler, Part, Program, Schedule, Step, Visit
 from .trace import Trace
-from .world import Body, Cancelled, Limiter, Race, Scope, World
+from .world import Body, Cancelled, Limiter, Scope, UndeterminedError, World
+
+OF_THREADS = 1  # their patience
 
 
 class TasksModel:
@@ -23,7 +34,10 @@ class TasksModel:
         self.unfinished: list[ModelTask] = []
         self.phase = "open"
         self.is_stopping = False
-        self.race = Race(self.world)
+        self.cancelled = -1.0  # when the cut-off was
+        self.idle = -1.0  # when the last task ended, in the drain
+        self.is_resumed = False  # more was scheduled in that moment
+        self.late = -1.0  # when a thread could be slower than the drain
         self.shielded, self.unshielded = Scope(), Scope()
         self.threads = Limiter(self.world, program.max_threads)
         self.limiters = [Limiter(self.world, tokens) for tokens in program.limiters]
@@ -36,10 +50,15 @@ class TasksModel:
     def schedule(self, call: Call, line: Line) -> None:
         if call.id in self.tasks or call.id in self.trace.refused:  # by an earlier attempt
             return
-        self.race.scheduled()
+        self.is_resumed |= self.idle == self.world.now
+        if self.late == self.world.now:
+            raise UndeterminedError
         if self.phase == "closed":  # G16 (5)
             self.refuse(call, "TasksClosedError")
-        if len(self.unfinished) >= (self.program.max_tasks or math.inf):  # G19
+        max_tasks = self.program.max_tasks or math.inf
+        if max_tasks in self.doubtful_counts(line):
+            raise UndeterminedError
+        if len(self.unfinished) >= max_tasks:  # G19
             self.refuse(call, "TooManyTasksError")
         options = self.program.options.merge(call.options)
         task = ModelTask(call, options, line, self.trace.tasks[call.id])
@@ -51,6 +70,19 @@ class TasksModel:
             self.drop(task)
         else:
             self.place(task)
+
+    def doubtful_counts(self, line: Line) -> range:
+        """What the cut-off cancels ends in that moment: it may, or may not, count until then."""
+        if self.world.now != self.cancelled:
+            return range(0)
+        count = len(self.unfinished)
+        going = sum(not task.options.shield for task in self.unfinished)
+        gone = sum(
+            task.facts.started is not None and task.facts.finished == self.cancelled
+            for task in self.tasks.values()
+            if task not in line.held
+        )
+        return range(count - going + 1, count + gone + 1)
 
     def refuse(self, call: Call, error: str) -> None:
         self.trace.refused[call.id] = error
@@ -90,7 +122,8 @@ class TasksModel:
     def finish(self, task: ModelTask) -> None:
         task.facts.finished = self.world.now
         self.unfinished.remove(task)
-        self.race.finished(is_last=self.is_stopping and not self.unfinished)
+        if self.is_stopping and not self.unfinished:
+            self.idle = self.world.now
 
     # A task.
 
@@ -99,6 +132,7 @@ class TasksModel:
             return
         facts, options = task.facts, task.options
         facts.state, facts.started = "RUNNING", self.world.now
+        task.process = self.world.current
         if task.line is not None:
             number = task.line.exchange.number
             self.trace.start(task.call.id, task.line.name, number, self.world.now)
@@ -192,7 +226,7 @@ class TasksModel:
             if step.delay:
                 yield from self.world.sleep(step.delay)
             if is_sync:
-                self.race.in_thread()
+                yield from self.wait_for_thread()
             match step.action:
                 case Schedule(call):
                     self.schedule(call, scene)
@@ -203,17 +237,28 @@ class TasksModel:
                 case Visit(part):
                     yield from self.visit(part, scene)
         if is_sync:
-            self.race.in_thread()
+            yield from self.wait_for_thread()
+
+    def wait_for_thread(self) -> Body:
+        """A thread of a request's takes its time; the drain goes on when the last task has ended."""
+        yield from self.world.let_others_go_on(OF_THREADS)
+        if self.is_stopping and not self.unfinished and self.phase != "closed":
+            self.late = self.world.now
 
     def visit(self, part: Part, scene: Line) -> Body:
         raise NotImplementedError
 
     def wait_for(self, task: ModelTask, scene: Line) -> Body:
-        is_waiting = any(task in waiting for waiting in scene.waiting.values())
-        if is_waiting and self.world.current is scene.exchange.process:
-            result = "FastAPITasksError"  # they would wait for each other
+        here = [each for each in self.unfinished if each.process is self.world.current]
+        waiter = here[0] if here else scene
+        if waiter in needed_for(task) and not task.is_finished:  # it would wait for ever
+            result = "FastAPITasksError"
         else:
-            yield from self.world.until(lambda: task.is_finished)
+            waiter.awaited.append(task)
+            try:
+                yield from self.world.until(lambda: task.is_finished)
+            finally:
+                waiter.awaited.remove(task)
             result = {
                 "SUCCEEDED": "a result",
                 "CANCELLED": "TaskCancelled",

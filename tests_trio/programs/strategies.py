@@ -55,10 +55,13 @@ class _Drawing:
         self._limiters: tuple[int, ...] = ()
         self._awaits = False  # something awaits a task, so a deadlock is possible
         self._instant = True  # tasks may end at the moment of their start
+        self._may_visit = False  # the request may call the app from inside
+        self._is_cut_off = False  # the server cancels the request
         # Each program is fond of something, or the rare would never meet the rare.
         self._sync = self.one_of(1, 1, 7)
         self._favourites = [self.one_of(*OPTIONS) for _ in range(3)]
-        self._holds = self.is_(3)  # tasks that hold responses when the drain comes
+        self._holds = self.is_(4)  # responses are held until the cut-off, and much comes then
+        self._is_held = False  # what is drawn comes behind that
         self._parts_left = self.one_of(0, 0, 1, 3)
 
     def up_to(self, number: int) -> int:
@@ -83,7 +86,7 @@ class _Drawing:
         shield_timeout = None if not self._awaits and self.is_(3) else self.delay(8)
         return Program(
             requests=requests,
-            shutdown=self.delay(6) if self._holds else self.delay(20) + self.one_of(10, 10, 0),
+            shutdown=self.delay(8) if self._holds else self.delay(20) + self.one_of(10, 10, 0),
             lifespan_is_cancelled=self.is_(1),
             grace_period=self.one_of(0, 0, 1) and self.delay(8),
             shield_timeout=shield_timeout,
@@ -94,8 +97,8 @@ class _Drawing:
         )
 
     def request(self) -> Request:
-        kind = self.one_of("async", "async", "async", "def", "stream", "websocket")
-        at = self.delay(4)
+        kind = self.one_of("async", "async", *["def", "stream"] * (1 + self._holds), "websocket")
+        at = self.delay(1 if self._holds else 4)
         cut_off = self.delay(10) if kind != "def" and self.is_(2) else None
         self._may_visit = kind != "websocket"
         self._is_cut_off = cut_off is not None
@@ -119,17 +122,18 @@ class _Drawing:
             "fails": self.one_of(None, None, None, "ValueError", *["HTTPException"] * is_http),
             "function_teardown": self.steps(2) if has_teardowns and self.is_(2) else (),
             "teardown_fails": self.is_(1),
-            "stream": self.steps(3) if kind == "stream" else (),
             "stream_fails": kind == "stream" and self.is_(2),
-            "request_teardown": (
-                self.steps(2) if has_teardowns and self.is_(5 if self._holds else 2) else ()
-            ),
         }
+        is_held, self._is_held = self._is_held, self._holds
+        if kind == "stream":
+            fields["stream"] = self.steps(3)
+        likelihood = 7 if self._holds else 2
+        if has_teardowns and self.is_(likelihood):
+            fields["request_teardown"] = self.steps(2)
+        self._is_held = is_held
         may_fail = fields["fails"] or fields["teardown_fails"]
         if fields["teardown_fails"] and self._is_cut_off:
-            may_fail = (
-                False  # the error takes the cancellation's place, and what goes on is cancelled
-            )
+            may_fail = False  # the error would replace the cancellation, and what goes on meets it
         if is_http and may_fail and not is_second and self.may_have_part() and self.is_(5):
             fields["again"] = self.part(is_second=True)
         return fields
@@ -153,8 +157,9 @@ class _Drawing:
                 isinstance(action, (Await, Visit))
                 or (isinstance(action, Schedule) and action.call.point != "runner")
             )
-            at_once = may_act_at_once and is_in_order and not self.is_(4)
-            steps.append(Step(0 if at_once else self.delay(), action))
+            at_once = may_act_at_once and is_in_order and not self.is_(1 if self._holds else 4)
+            longest = 1 if self._holds and owner is None else 5
+            steps.append(Step(0 if at_once else self.delay(longest), action))
             may_act_at_once = is_in_order
         if is_sync and steps and isinstance(steps[-1].action, Cancel):
             steps.append(Step(self.delay()))  # from a thread, a cancellation is soon, not at once
@@ -186,8 +191,10 @@ class _Drawing:
         if not (self._instant and self.is_(3)):
             steps += (Step(self.delay()),)
         options = self.options()
-        if self._holds and depth == 0 and self.is_(5):
-            options = replace(options, hold_response=True)
+        if self._is_held and depth == 0 and self.is_(6):
+            options = replace(options, shield=True)
+        elif self._holds and depth == 0 and self.is_(5):
+            options = replace(options, hold_response=True, shield=self.is_(4))
             steps += (Step(self.delay(20)),)
         on_cancel = self.one_of(*["raise"] * 4, "swallow", "fail", *["linger"] * (not is_sync))
         return Call(

@@ -45,9 +45,8 @@ class Exchange:
 
     def position(self, kind: str) -> float:
         """Where the message stands among the events; past the end if it was never sent."""
-        return next(
-            (n for n, (what, _) in enumerate(self.events) if what.startswith(kind)), float("inf")
-        )
+        places = (n for n, (what, _) in enumerate(self.events) if f"{what} ".startswith(f"{kind} "))
+        return next(places, float("inf"))
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """A world in which generators live: time, cancellation and limiters, in their plainest form.
 
 Each body is a generator that yields what it waits for. The world steps the bodies one by one, the
-oldest first, and lets time pass when none of them can go on.
+oldest and least patient first, and lets time pass when none of them can go on.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Process:
     body: Body
     scopes: list[Scope]
     wait: Wait | None = None  # None: it has not begun
+    patience: int = 0  # it goes on when nobody with less can
 
 
 class World:
@@ -54,7 +55,8 @@ class World:
 
     def run(self) -> None:
         while self.processes:
-            ready = next(filter(self._is_ready, self.processes), None)
+            able = filter(self._is_ready, self.processes)
+            ready = min(able, key=lambda process: process.patience, default=None)
             if ready is None:
                 self.now = min(map(self._next_event, self.processes))
                 assert self.now < math.inf, "the program hangs"
@@ -102,14 +104,14 @@ class World:
     def checkpoint(self) -> Body:
         yield self.now, lambda: True
 
-    def settle(self) -> Body:
-        """Go on when nobody else can, at this moment."""
-        this = self.current
-
-        def is_settled() -> bool:
-            return not any(self._is_ready(other) for other in self.processes if other is not this)
-
-        yield math.inf, is_settled
+    def let_others_go_on(self, patience: int) -> Body:
+        """Go on in this moment, but when nobody with less patience can."""
+        process = self.current
+        process.patience = patience
+        try:
+            yield self.now, lambda: True
+        finally:
+            process.patience = 0
 
     @contextmanager
     def scope(self, delay: float = math.inf, *, shield: bool = False) -> Iterator[Scope]:
@@ -129,13 +131,12 @@ class Limiter:
         self.world = world
         self.tokens = tokens
         self.queue: list[object] = []
-        self.last_arrival: tuple[float, object] = (-1.0, None)
+        self.moment = -1.0  # of the latest arrivals,
+        self.lines: list[object] = []  # the lines that they came from,
+        self.free = 0  # and how many were free before
 
     def acquire(self, line: object) -> Body:
-        time, other = self.last_arrival
-        if time == self.world.now and (line is None or other is not line):
-            raise UndeterminedError
-        self.last_arrival = (self.world.now, line)
+        self.arrive(line)
         place = object()
         self.queue.append(place)
         try:
@@ -145,42 +146,15 @@ class Limiter:
         finally:
             self.queue.remove(place)
 
+    def arrive(self, line: object) -> None:
+        """Who comes first is undetermined, unless they stand in one line, or none has to wait."""
+        if self.moment != self.world.now:
+            self.moment, self.lines = self.world.now, []
+            self.free = self.tokens - len(self.queue)
+        self.lines.append(line)
+        are_in_order = line is not None and all(other is line for other in self.lines)
+        if 1 < len(self.lines) > self.free and not are_in_order:
+            raise UndeterminedError
+
     def release(self) -> None:
         self.tokens += 1
-
-
-class Race:
-    """What a request's thread does while the drain goes on is undetermined.
-
-    When the last task has ended, whoever waited for that may schedule more in the same moment: the
-    drain lets the event loop go round some times. A thread may be slower than that.
-    """
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.last = self.behind = self.late = -1.0  # moments of: any event; one from a thread, ...
-        self.idle = -2.0  # when the last task ended
-        self.is_resumed = False  # more was scheduled in that moment
-
-    def scheduled(self) -> None:
-        if self.behind == self.world.now:
-            self.late = self.world.now
-        if self.idle == self.world.now:
-            self.is_resumed = True
-        self.last = self.world.now
-        self.check()
-
-    def finished(self, *, is_last: bool) -> None:
-        self.last = self.world.now
-        if is_last:
-            self.idle = self.world.now
-        self.check()
-
-    def in_thread(self) -> None:
-        """A thread acts now; if anything has been before, the last task may have ended by then."""
-        if self.last == self.world.now:
-            self.behind = self.world.now
-
-    def check(self) -> None:
-        if self.late == self.idle:
-            raise UndeterminedError
