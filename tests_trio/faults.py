@@ -213,8 +213,9 @@ def two_workers(kind: str, directory: Path) -> Outcome:
         it.wait_for("finished", count=it.count("handed-over") - it.count("handed-over", "held-.*"))
         it.open(f"end-{first}")
         it.wait_for("closes", "pool")
-        if kind == "uvicorn":
-            it.open(f"end-{second}")
+        if kind != "uvicorn":  # whose main process has sent SIGTERM to the other worker by now
+            until(lambda: "SIGTERM came" in it.server.output, "Hypercorn")
+        it.open(f"end-{second}")
         return it.end()
 
 

@@ -73,8 +73,10 @@ def test_sigint_twice_during_a_request(server_kind, tmp_path):
         assert log_of(run) == [dropped, "WARNING shutdown cancels 1 task(s): 'unshielded'"]
         return
     run.tally.check()
-    assert run.tally == Tally(handed_over=4, cancelled=4, dropped=1, stray=3)
-    assert dropped in log_of(run)
+    is_dropped = dropped in log_of(run)  # as it is if the request's end comes before the runner's
+    assert run.tally == Tally(
+        handed_over=4, cancelled=4, dropped=int(is_dropped), stray=4 - is_dropped
+    )
     assert run.books.events[-1] == "loses pool"  # its shutdown code does not run
     assert "closes pool" not in run.books.events
     assert run.exit_code == 0
@@ -193,20 +195,17 @@ def test_burst(server_kind, tmp_path, terminated):
 
 
 def test_two_workers(server_kind, tmp_path):
-    """G17, as far as a server lets: Hypercorn kills the worker that has not ended its drain."""
+    """G17: neither the server nor the worker that has ended its drain first ends the other's."""
     run = faults.two_workers(server_kind, tmp_path)
     run.tally.check()
-    ended = [pid for pid, event, *_ in run.books.entries if event == "closes"]
-    killed = [pid for pid in run.books.pids if pid not in ended]
-    assert (len(ended), len(killed)) == ((2, 0) if server_kind == "uvicorn" else (1, 1))
+    assert len(run.books.pids) == 2
     for pid in run.books.pids:
         books = run.books.of(pid)
         books.tally().check()
         load_is_accounted_for(books)
-        held = [event for event in books.events if event.startswith("handed-over held")]
-        assert held
-        assert books.tally().killed == (len(held) if pid in killed else 0)
-        assert (books.events[-1] == "closes pool") == (pid in ended)
+        assert [event for event in books.events if event.startswith("handed-over held")]
+        assert books.tally().killed == 0
+        assert books.events[-1] == "closes pool"
     assert run.tally.handed_over == len(run.books.answered)
     assert run.exit_code == 0
 
