@@ -14,6 +14,9 @@ class Mutant(NamedTuple):
     old: str
     new: str
 
+    def __str__(self) -> str:
+        return f"{self.guarantee:4}{self.breaks}"
+
 
 def parse(text: str) -> Mutant:
     head, *lines = text.splitlines()

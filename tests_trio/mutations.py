@@ -2,8 +2,9 @@
 
     python -m tests_trio.mutations [--check] [--only PATTERN] [--jobs N]
 
-Each mutant is tested in a copy of the project. The tests that start servers run only for what
-survives the others. A mutant by which the tests hang is caught, too.
+Each mutant is tested in a copy of the project, first by the test that noticed it the last time
+(`witnesses.txt`, which a run brings up to date). If that does not, by all: those that start servers
+only for what survives the others. A mutant by which the tests hang is caught, too.
 """
 
 import argparse
@@ -18,14 +19,15 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
+from threading import Timer
 
 from tests_trio.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path("src", "fastapi_tasks")
 NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__")
-TIMEOUT = 180  # seconds
-HANGS = f"nothing for {TIMEOUT} s"
+WITNESSES = Path(__file__).parent / "witnesses.txt"
+TIMEOUT = 60.0  # seconds for one test
 GUARANTEES = [f"G{number}" for number in range(1, 22)]
 
 SERVERS = ("test_servers.py", "test_faults.py", "test_demo.py")  # they start some
@@ -58,26 +60,36 @@ def problems(mutants: Iterable[Mutant] = MUTANTS) -> Iterator[str]:
         yield f"{missing}: no mutant breaks it"
 
 
-def first_failure(copy: Path, arguments: Iterable[str]) -> str | None:
+def first_failure(copy: Path, tests: Iterable[str]) -> str | None:
     """Run tests in a copy of the project, with its own sources; return the first that fails."""
-    env = {**os.environ, "PYTHONPATH": str(copy / "src")}
+    env = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONUNBUFFERED": "1"}
     where = "import importlib.util as i; print(i.find_spec('fastapi_tasks').origin)"
     found = subprocess.check_output([sys.executable, "-c", where], cwd=copy, env=env, text=True)
     assert Path(found.strip()) == copy / PACKAGE / "__init__.py", f"these are not ours: {found}"
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-m", "pytest", "-x", "-v", "-p", "no:cacheprovider", *tests]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    with subprocess.Popen(command, cwd=copy, env=env, start_new_session=True, **pipes) as tests:
-        try:
-            output, _ = tests.communicate(timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            return HANGS
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(tests.pid, signal.SIGKILL)  # what it started included
-    if tests.returncode == 0:
+    with subprocess.Popen(command, cwd=copy, env=env, start_new_session=True, **pipes) as run:
+        output = "".join(lines_until_it_hangs(run))
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)  # what it started
+    if run.returncode == 0:
         return None
     failed = re.search(r"^(?:FAILED|ERROR) (tests_.+?)(?: - .*)?$", output, re.MULTILINE)
-    return failed[1] if failed else f"pytest's exit status {tests.returncode}"
+    hangs = re.search(r"^(tests_\S+::.+?) *\Z", output, re.MULTILINE)
+    return failed[1] if failed else hangs[1] if hangs else f"exit status {run.returncode}"
+
+
+def lines_until_it_hangs(run: subprocess.Popen) -> Iterator[str]:
+    """What the tests print, a line when each has ended; past `TIMEOUT` they are killed."""
+    lines = iter(run.stdout)
+    while True:
+        killer = Timer(TIMEOUT, os.killpg, (run.pid, signal.SIGKILL))
+        killer.start()
+        line = next(lines, None)
+        killer.cancel()
+        if line is None:
+            return
+        yield line
 
 
 def stages(copy: Path, guarantee: str) -> Iterator[list[str]]:
@@ -89,39 +101,59 @@ def stages(copy: Path, guarantee: str) -> Iterator[list[str]]:
         yield [str(file) for file in files if (file.name in SERVERS) is starts_servers]
 
 
-def who_notices(project: Path, mutant: Mutant) -> str | None:
+def who_notices(project: Path, mutant: Mutant, witness: str | None) -> str | None:
     """The first test that fails with this mutant."""
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory).resolve() / "copy"
         shutil.copytree(project, copy)
         file = copy / PACKAGE / mutant.file
         file.write_text(file.read_text().replace(mutant.old, mutant.new))
+        if witness and is_witness(witness, copy, project):
+            return witness
         for files in stages(copy, mutant.guarantee):
             moody: list[str] = []
             while failed := first_failure(copy, [*files, *map("--deselect={}".format, moody)]):
                 if failed in moody or not failed.startswith("tests_"):
                     return failed
-                # One that fails on a busy machine, or without the mutation, is no witness.
-                if first_failure(copy, [failed]) and not first_failure(project, [failed]):
+                if is_witness(failed, copy, project):
                     return failed
                 moody.append(failed)
     return None
 
 
+def is_witness(test: str, copy: Path, project: Path) -> bool:
+    """Whether it fails with the mutant; not on a busy machine, or without the mutant, too."""
+    return test == first_failure(copy, [test]) and not first_failure(project, [test])
+
+
+def read_witnesses() -> dict[str, str]:
+    lines = WITNESSES.read_text().splitlines() if WITNESSES.exists() else []
+    return dict(line.rsplit(": ", 1) for line in lines)
+
+
 def test_all(mutants: list[Mutant], jobs: int) -> int:
     """Print a line for each mutant; return how many survived."""
     survivors = 0
+    witnesses = read_witnesses()
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(jobs) as pool:
         project = Path(directory).resolve() / "project"
         shutil.copytree(ROOT, project, ignore=NOT_COPIED)  # it may change meanwhile
-        running = {pool.submit(who_notices, project, mutant): mutant for mutant in mutants}
+        running = {
+            pool.submit(who_notices, project, mutant, witnesses.get(str(mutant))): mutant
+            for mutant in mutants
+        }
         try:
             for future in as_completed(running):
                 mutant, noticed = running[future], future.result()
-                print(f"{mutant.guarantee:4}{mutant.breaks}: {noticed or 'SURVIVED'}", flush=True)
+                print(f"{mutant}: {noticed or 'SURVIVED'}", flush=True)
                 survivors += noticed is None
+                if noticed:
+                    witnesses[str(mutant)] = noticed
         finally:
             pool.shutdown(cancel_futures=True)
+            known = [(str(mutant), witnesses.get(str(mutant))) for mutant in MUTANTS]
+            lines = [f"{mutant}: {witness}\n" for mutant, witness in known if witness]
+            WITNESSES.write_text("".join(lines))
     return survivors
 
 

@@ -263,7 +263,7 @@ async def test_a_thread_is_asked():
     async with serving(app):
         for func, state in ((polite, TaskState.CANCELLED), (deaf, TaskState.SUCCEEDED)):
             task = app.state.runner.schedule(func)
-            await to_thread.run_sync(running.wait)
+            await to_thread.run_sync(running.wait, 10)
             running.clear()
             task.cancel()
             if func is deaf:

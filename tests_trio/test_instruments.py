@@ -180,7 +180,7 @@ async def test_each_instrument_hears_of_the_beginning_before_the_end(drained):
     thread = threading.Thread(target=schedule)
     async with serving(app):
         thread.start()
-        await to_thread.run_sync(scheduling.wait)
+        await to_thread.run_sync(scheduling.wait, 10)
         if not drained:
             runner.tasks[0].cancel()
             await settle()

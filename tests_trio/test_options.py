@@ -268,7 +268,7 @@ async def test_the_nesting():
         assert seen == [("call", 1, 1), ("back-off", 0, 0), ("call", 1, 1)]
         # Waiting for the thread does not use up the timeout.
         runner.schedule(hold_the_thread)
-        await to_thread.run_sync(running.wait)
+        await to_thread.run_sync(running.wait, 10)
         patient = runner.task(timeout=0.02).schedule(checkpoint_in_thread)
         await anyio.sleep(0.05)
         assert patient.state is TaskState.RUNNING

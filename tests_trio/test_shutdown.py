@@ -386,7 +386,7 @@ async def test_threads_are_waited_for(caplog, monkeypatch):
     async with serving(app) as server:
         runner = app.state.runner
         first = runner.task(name="running").schedule(block)
-        await to_thread.run_sync(running.wait)
+        await to_thread.run_sync(running.wait, 10)
         second = runner.task(name="waiting", shield=True).schedule(block)
         await second.started.wait()
         async with anyio.create_task_group() as group:
@@ -744,7 +744,7 @@ async def test_a_schedule_call_under_way_in_a_thread(caplog, monkeypatch):
         async with serving(app):
             thread = threading.Thread(target=schedule)
             thread.start()
-            await to_thread.run_sync(scheduling.wait)
+            await to_thread.run_sync(scheduling.wait, 10)
     finally:
         logging.getLogger("fastapi_tasks").removeFilter(listener)
     thread.join()
@@ -839,7 +839,7 @@ async def test_sigterm_that_somebody_handles():
 
 @pytest.mark.real_time
 @pytest.mark.parametrize("shield", [True, False])
-async def test_a_schedule_call_under_way_at_the_shield_timeout(shield):
+async def test_a_schedule_call_under_way_at_the_shield_timeout(shield, monkeypatch):
     """G16, G17: the shutdown waits for it, and ends."""
     scheduling, go_on = threading.Event(), threading.Event()
 
@@ -868,13 +868,17 @@ async def test_a_schedule_call_under_way_at_the_shield_timeout(shield):
         tasks.append(runner.task(name="slow", shield=shield).schedule(anyio.sleep_forever))
 
     thread = threading.Thread(target=schedule)
+    original = Drain._cut_off
+
+    async def cut_off(self):
+        await original(self)
+        thread.start()
+        assert await to_thread.run_sync(scheduling.wait, 10)
+
+    monkeypatch.setattr(Drain, "_cut_off", cut_off)
     async with serving(app) as server, anyio.create_task_group() as group:
         runner.task(name="stubborn", shield=True).schedule(anyio.sleep_forever)
         group.start_soon(server.shutdown)
-        await runner.stopping.wait()
-        await settle()
-        thread.start()
-        await to_thread.run_sync(scheduling.wait)
         while runner._registry.phase is not Phase.CLOSED:
             await anyio.sleep(0.001)
         go_on.set()
