@@ -70,6 +70,7 @@ def first_failure(copy: Path, tests: Iterable[str]) -> str | None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with subprocess.Popen(command, cwd=copy, env=env, start_new_session=True, **pipes) as run:
         output = "".join(lines_until_it_hangs(run))
+        run.wait()
         with suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)  # what it started
     if run.returncode == 0:
