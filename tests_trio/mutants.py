@@ -25,222 +25,222 @@ def parse(text: str) -> Mutant:
 
 
 TEXT = r"""
-G1 _host.py the first step runs inside of the schedule() call
+G1 _core/lifetime.py the first step runs inside of the schedule() call
 - return group.current.create_task(
 + coro.send(None); return group.current.create_task(
 
-G2 _request.py now is when the endpoint has returned
+G2 _core/timing.py now is when the endpoint has returned
 - waiting = self._waiting.get(task.timing)
 + waiting = self._waiting.get(task.timing if task.timing != "now" else "after_route")
 
-G2 _mailbox.py a def endpoint's task starts when the event loop wakes up for something else
+G2 _core/mailbox.py a def endpoint's task starts when the event loop wakes up for something else
 - self._writer.send(b"\0")
 + pass
 
-G3 _exchange.py the response does not wait until its tasks have started
+G3 _fastapi/exchange.py the response does not wait until its tasks have started
 - await tasks._all_started()
 + pass
 
-G3 _exchange.py after the response is before its last message is sent
+G3 _fastapi/exchange.py after the response is before its last message is sent
 -         await send(message)
 -         self.end()
 +         self.end(); await send(message)
 
-G3 _exchange.py after the response is after the first part of its body
+G3 _fastapi/exchange.py after the response is after the first part of its body
 - message.get("more_body", False)
 + False
 
-G3 _exchange.py after the response is before its trailers
+G3 _fastapi/exchange.py after the response is before its trailers
 - message.get("trailers", False)
 + False
 
-G3 _exchange.py a file that the server sends is no last message
+G3 _fastapi/exchange.py a file that the server sends is no last message
 - case "http.response.pathsend":
 + case "http.response.nothing":
 
-G3 _exchange.py a response that a middleware makes does not start what comes before it
+G3 _fastapi/exchange.py a response that a middleware makes does not start what comes before it
 - tasks._reach("after_route")  # the
 + pass  # the
 
-G4 _request.py tasks start in the order that the event loop likes
+G4 _core/timing.py tasks start in the order that the event loop likes
 - while queue[0] is not task:
 + while False:
 
-G4 _request.py the last task starts first
+G4 _core/timing.py the last task starts first
 - self._queue.append(task)
 + self._queue.appendleft(task)
 
-G4 _request.py what waits for a timing point starts in the reverse order
+G4 _core/timing.py what waits for a timing point starts in the reverse order
 - tasks = tuple(self._waiting[timing])
 + tasks = tuple(reversed(self._waiting[timing]))
 
-G5 _request.py every task holds the response
+G5 _core/timing.py every task holds the response
 - if task.config.hold_response and not self._responded
 + if not self._responded
 
-G5 _runner.py the response waits until there is a thread for each of its tasks
+G5 _core/supervisor.py the response waits until there is a thread for each of its tasks
 - task._enter(RUNNING)
 + await self._threads.acquire(); self._threads.release(); task._enter(RUNNING)
 
-G6 _fastapi.py a failed route drops nothing
+G6 _fastapi/app.py a failed route drops nothing
 - tasks._route_failed(error)
 + tasks._reach("after_route")
 
-G6 _request.py a failed route also drops what was to run even then
+G6 _core/timing.py a failed route also drops what was to run even then
 - and not task.config.even_if_failed
 +
 
-G6 _request.py what fails after the route drops tasks, too
+G6 _core/timing.py what fails after the route drops tasks, too
 - self._waiting.values() if "after_route" in self._waiting else ()
 + self._waiting.values()
 
-G6 _request.py the line of a failed route is a warning
+G6 _core/timing.py the line of a failed route is a warning
 -                 INFO,
 +                 30,
 
-G6 _fastapi.py a client that leaves makes a WebSocket's route fail
+G6 _fastapi/app.py a client that leaves makes a WebSocket's route fail
 - is_a(part, WebSocketDisconnect)
 + False
 
-G6 _fastapi.py a client that leaves hides another failure
+G6 _fastapi/app.py a client that leaves hides another failure
 - return all(
 + return any(
 
-G7 _request.py late tasks never start
+G7 _core/timing.py late tasks never start
 -                 del self._waiting[timing]
 +                 pass
 
-G7 _exchange.py a request's first use of tasks after its response is lost
+G7 _fastapi/exchange.py a request's first use of tasks after its response is lost
 - if self.ended:
 + if False:
 
-G7 _exchange.py a route that runs after the response brings timing points back
+G7 _fastapi/exchange.py a route that runs after the response brings timing points back
 - if self._is_responding:
 + if False:
 
-G6 _exchange.py all runs of routes in a request share their timing points
+G6 _fastapi/exchange.py all runs of routes in a request share their timing points
 - self._runs.get(run)
 + next(iter(self._runs.values()), None)
 
-G4 _exchange.py each dependency of a route has tasks of its own
+G4 _fastapi/exchange.py each dependency of a route has tasks of its own
 - self._runs.get(run)
 + None
 
-G3 _exchange.py only the first run of a route is heard of when the response ends
+G3 _fastapi/exchange.py only the first run of a route is heard of when the response ends
 -         for tasks in tuple(self._runs.values()):
 -             tasks._release()
 +         for tasks in tuple(self._runs.values())[:1]:
 +             tasks._release()
 
-G3 _exchange.py a task that holds the response does not, if another one has
+G3 _fastapi/exchange.py a task that holds the response does not, if another one has
 - is_held = True
 -                     await
 + is_held = False
 +                     await
 
-G3 _exchange.py a response that holds nothing yet has no end of its last message
+G3 _fastapi/exchange.py a response that holds nothing yet has no end of its last message
 - return self._send_last(send, message) if is_last else send(message)
 + self.ended |= is_last; return self._send_last(send, message) if is_last else send(message)
 
-G3 _request.py a start that is lost holds the response for ever
+G3 _core/timing.py a start that is lost holds the response for ever
 - for _ in range(_ROUNDS):
 + while True:
 
-G7 _runner.py a schedule() call that fails half-way leaves a task that nobody starts
+G7 _core/supervisor.py a schedule() call that fails half-way leaves a task that nobody starts
 -             self._host.mailbox.post(partial(self._discard, task))
 +             pass
 
-G8 _request.py what waits for its timing point runs in the context of that moment
+G8 _core/timing.py what waits for its timing point runs in the context of that moment
 - task._context = self.runner._host.copy_context()
 + task._context = None
 
-G8 _runner.py a copied context is not used
+G8 _core/supervisor.py a copied context is not used
 - name=task.name, context=context
 + name=task.name, context=None
 
-G8 _runner.py what threads schedule runs in the context of the event loop's mailbox
+G8 _core/supervisor.py what threads schedule runs in the context of the event loop's mailbox
 - task._context = self._host.copy_context()
 + pass
 
-G8 _host.py what another event loop told AnyIO is believed
+G8 _core/lifetime.py what another event loop told AnyIO is believed
 - context.run(variable.set, None)
 + pass
 
-G9 _call.py sync tasks take the threads of def endpoints
+G9 _core/call.py sync tasks take the threads of def endpoints
 - limiter=CapacityLimiter(1)
 + limiter=None
 
-G9 _call.py max_threads means nothing
+G9 _core/call.py max_threads means nothing
 - nullcontext() if self._threads is None else _Slot(self._threads):
 + nullcontext():
 
-G9 _host.py one thread more than max_threads
+G9 _core/lifetime.py one thread more than max_threads
 - CapacityLimiter(max_threads)
 + CapacityLimiter(max_threads + 1)
 
-G9 _call.py the coroutine that a sync callable returns is thrown away
+G9 _core/call.py the coroutine that a sync callable returns is thrown away
 - if not is_awaitable(self._result) or
 + if True or
 
-G9 _function.py only coroutines are awaited
+G9 _core/function.py only coroutines are awaited
 - if "__await__" in (members := _DICT.__get__(kind)):
 + if "cr_await" in (members := _DICT.__get__(kind)):
 
-G9 _function.py a metaclass is asked whether a result can be awaited
+G9 _core/function.py a metaclass is asked whether a result can be awaited
 -     for kind in _MRO.__get__(type(value)):
 +     if hasattr(type(value), "__await__"):
 +         return True
 +     for kind in ():
 
-G9 _function.py a coroutine of types.coroutine is a generator
+G9 _core/function.py a coroutine of types.coroutine is a generator
 - return bool(value.gi_code.co_flags & _ITERABLE_COROUTINE)
 + return False
 
-G9 _function.py a function of types.coroutine is a generator function
+G9 _core/function.py a function of types.coroutine is a generator function
 - flags & (_COROUTINE | _ITERABLE_COROUTINE)
 + flags & _COROUTINE
 
-G9 _call.py a task that a function returns is awaited
+G9 _core/call.py a task that a function returns is awaited
 - or issubclass(type(self._result), Handle)
 +
 
-G9 _function.py a function that returns a generator succeeds
+G9 _core/function.py a function that returns a generator succeeds
 - return type(value) in (GeneratorType, AsyncGeneratorType)
 + return False
 
-G9 _function.py mocks are asked what they are
+G9 _core/function.py mocks are asked what they are
 - each.__class__ is type(each) and predicate(each)
 + predicate(each)
 
-G9 _function.py a partial is a sync function, with a name of its own
+G9 _core/function.py a partial is a sync function, with a name of its own
 - if issubclass(type(func), partial):
 + if False:
 
-G10 _function.py a staticmethod hides a generator function
+G10 _core/function.py a staticmethod hides a generator function
 - (staticmethod, type(lru_cache(len)))
 + (type(lru_cache(len)),)
 
-G10 _function.py a cache hides a generator function
+G10 _core/function.py a cache hides a generator function
 - (staticmethod, type(lru_cache(len)))
 + (staticmethod,)
 
-G10 _scheduler.py schedule() takes anything, and the task fails
+G10 _core/scheduler.py schedule() takes anything, and the task fails
 - if task._is_async is None:
 + if False:
 
-G10 _function.py async generator functions are taken for sync ones
+G10 _core/function.py async generator functions are taken for sync ones
 -  or _is(inspect.isasyncgenfunction, func)
 +
 
-G10 _function.py the error shows the value
+G10 _core/function.py the error shows the value
 - kind = type_name(func)
 + kind = repr(func)
 
-G11 _host.py threads reach into the event loop
+G11 _core/lifetime.py threads reach into the event loop
 - return get_ident() == self._thread
 + return True
 
-G11 _mailbox.py what a thread hands over while the event loop takes the rest waits for the next
+G11 _core/mailbox.py what a thread hands over while the event loop takes the rest waits for the next
 -         self._is_woken = False
 -         for _ in range(len(self._calls)):
 -             call
@@ -248,68 +248,68 @@ G11 _mailbox.py what a thread hands over while the event loop takes the rest wai
 +         for _ in range(number):
 +             call
 
-G11 _mailbox.py a call that was broken off is lost
+G11 _core/mailbox.py a call that was broken off is lost
 - call = self._calls[0]
 + call = self._calls.popleft(); self._calls.appendleft(int)
 
-G11 _mailbox.py a call that fails is made for ever
+G11 _core/mailbox.py a call that fails is made for ever
 - is_second, self._begun = self._begun is call, call
 + is_second = False
 
-G11 _mailbox.py a signal's handler does not wake the event loop
+G11 _core/mailbox.py a signal's handler does not wake the event loop
 - before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
 + before = -1
 
-G11 _mailbox.py who had the wake-up of signals has lost it
+G11 _core/mailbox.py who had the wake-up of signals has lost it
 - if before != -1:
 + if False:
 
-G11 _mailbox.py of what threads hand over at once, all but the first item waits for the next
+G11 _core/mailbox.py of what threads hand over at once, all but the first item waits for the next
 - for _ in range(len(self._calls))
 + for _ in range(min(1, len(self._calls)))
 
-G11 _mailbox.py a wake-up that fails is the last one
+G11 _core/mailbox.py a wake-up that fails is the last one
 - self._is_woken = False
 -             raise
 + raise
 
-G11 _host.py a call from a thread that fails is the last one
+G11 _core/lifetime.py a call from a thread that fails is the last one
 - except Exception as exc:
 -                 log(ERROR, "a call
 + except LookupError as exc:
 +                 log(ERROR, "a call
 
-G11 _mailbox.py a hand-over under way when the runner closes meets a closed socket
+G11 _core/mailbox.py a hand-over under way when the runner closes meets a closed socket
 - except OSError:
 + except LookupError:
 
-G11 _runner.py cancel() runs in the thread that calls it
+G11 _core/supervisor.py cancel() runs in the thread that calls it
 - self._host.call(partial(self._cancel_here, task))
 + self._cancel_here(task)
 
-G12 _runner.py SystemExit in a task is taken for a fault of ours
+G12 _core/supervisor.py SystemExit in a task is taken for a fault of ours
 -             except BaseException as exc:
 -                 judge
 +             except Exception as exc:
 +                 judge
 
-G12 _runner.py a fault of ours gets out
+G12 _core/supervisor.py a fault of ours gets out
 -         except BaseException as exc:
 -             self._break_off
 +         except LookupError as exc:
 +             self._break_off
 
-G12 _outcome.py SystemExit in an error handler is taken for a fault of ours
+G12 _core/outcome.py SystemExit in an error handler is taken for a fault of ours
 - except BaseException as exc:
 -         contain
 + except Exception as exc:
 +         contain
 
-G12 _instrument.py SystemExit in an instrument gets out
+G12 _core/instrument.py SystemExit in an instrument gets out
 - except BaseException as exc:
 + except Exception as exc:
 
-G12 _log.py a logging handler that raises ends the runner
+G12 _core/log.py a logging handler that raises ends the runner
 -     except BaseException as exc:
 -         if is_interrupt(exc):
 -             raise
@@ -323,7 +323,7 @@ G12 _log.py a logging handler that raises ends the runner
 +
 + def _exc_info
 
-G12 _log.py a logging handler that exits ends the runner
+G12 _core/log.py a logging handler that exits ends the runner
 -     except BaseException as exc:
 -         if is_interrupt(exc):
 -             raise
@@ -337,294 +337,294 @@ G12 _log.py a logging handler that exits ends the runner
 +
 + def _exc_info
 
-G12 _interrupt.py a Ctrl+C does not pass with another error beside it
+G12 _core/interrupt.py a Ctrl+C does not pass with another error beside it
 - any(is_a(part, KeyboardInterrupt)
 + all(is_a(part, KeyboardInterrupt)
 
-G12 _interrupt.py each KeyboardInterrupt passes
+G12 _core/interrupt.py each KeyboardInterrupt passes
 - is_a(part, KeyboardInterrupt) and _is_real(part)
 + is_a(part, KeyboardInterrupt)
 
-G12 _interrupt.py that of a worker process passes
+G12 _core/interrupt.py that of a worker process passes
 - and not is_carried
 +
 
-G12 _interrupt.py that of a worker thread passes
+G12 _core/interrupt.py that of a worker thread passes
 - and not _is_of_thread(innermost)
 +
 
-G12 _interrupt.py that of an app in another thread passes
+G12 _core/interrupt.py that of an app in another thread passes
 - current_thread() is main_thread() and
 + True and
 
-G12 _interrupt.py a Ctrl+C does not pass where the handler is an object
+G12 _core/interrupt.py a Ctrl+C does not pass where the handler is an object
 -         handler = getattr(handler, "__call__", None)
 +         handler = None
 
-G12 _group.py a task group that a task took down is not replaced
+G12 _core/group.py a task group that a task took down is not replaced
 - is_lost = group.cancel_scope.cancel_called and not scope.cancel_called
 + is_lost = False
 
-G12 _group.py an error in a group that is cancelled anyway gets out
+G12 _core/group.py an error in a group that is cancelled anyway gets out
 - not (is_lost or error)
 + not is_lost
 
-G12 _runner.py a task of a lost group that never began is unfinished for ever
+G12 _core/supervisor.py a task of a lost group that never began is unfinished for ever
 - before.keys() & self._unbegun().keys():
 + ():
 
-G12 _group.py a group that cannot be hosted is not replaced
+G12 _core/group.py a group that cannot be hosted is not replaced
 - self._opened.is_set() and self.scope is not scope
 + True
 
-G12 _group.py what fails in a group's clean-up takes the other one along
+G12 _core/group.py what fails in a group's clean-up takes the other one along
 -             except Exception as exc:
 -                 log
 +             except LookupError as exc:
 +                 log
 
-G12 _event.py an event that was not set stays so
+G12 _core/event.py an event that was not set stays so
 - for _ in range(2):
 + for _ in range(1):
 
-G12 _request.py of the tasks whose timing point has come, those after a failing start are lost
+G12 _core/timing.py of the tasks whose timing point has come, those after a failing start are lost
 - self.runner._host.post(partial(self._start_all, tasks))
 + pass
 
-G12 _drain.py a drain that fails half-way ends there
+G12 _core/drain.py a drain that fails half-way ends there
 - log(ERROR, "the shutdown failed half-way, and begins anew", error=exc)
 + raise
 
-G12 _lifespan.py a drain that fails in its end leaves its host
+G12 _fastapi/lifespan.py a drain that fails in its end leaves its host
 - host.end()  # which
 + pass  # which
 
-G12 _runner.py a task that is about to begin counts as lost
+G12 _core/supervisor.py a task that is about to begin counts as lost
 - for _ in range(2):  # within
 + for _ in range(0):  # within
 
-G12 _runner.py a task that was not let end is unfinished for ever
+G12 _core/supervisor.py a task that was not let end is unfinished for ever
 - if handle is not None and handle.status not in _GOING_ON:
 + if False:
 
-G12 _group.py a task that was not let end in the drain is unfinished for ever
+G12 _core/group.py a task that was not let end in the drain is unfinished for ever
 -                 log(ERROR, "this broke a task of the event loop", error=error)
 -                 with CancelScope(shield=True):
 +                 log(ERROR, "this broke a task of the event loop", error=error)
 +                 if False:
 
-G9 _call.py a thread that has ended lends its slot
+G9 _core/call.py a thread that has ended lends its slot
 - lender._is_taken and lender._threads
 + lender._threads
 
-G12 _exception.py an exception's class is asked, which may raise
+G12 _core/exception.py an exception's class is asked, which may raise
 - issubclass(type(exc), kind)
 + isinstance(exc, kind)
 
-G12 _exception.py an exception's traceback is asked for, which may raise
+G12 _core/exception.py an exception's traceback is asked for, which may raise
 - traceback: TracebackType | None = _TRACEBACK.__get__(exc)
 + traceback: TracebackType | None = exc.__traceback__
 
-G12 _exception.py an exception's context is set, which may raise
+G12 _core/exception.py an exception's context is set, which may raise
 - _CONTEXT.__set__(exc, context)
 + exc.__context__ = context
 
-G12 _exception.py an exception is told its traceback, which may raise
+G12 _core/exception.py an exception is told its traceback, which may raise
 - raise BaseException.with_traceback(exc, traceback)
 + raise exc.with_traceback(traceback)
 
-G12 _exception.py a group is asked for its parts, which may raise
+G12 _core/exception.py a group is asked for its parts, which may raise
 - parts += _EXCEPTIONS.__get__(part)
 + parts += part.exceptions
 
-G12 _call.py a time limit writes to exceptions that pass it
+G12 _core/call.py a time limit writes to exceptions that pass it
 -         with CancelScope(deadline=deadline):  # `fail_after()`
 +         from anyio import fail_after
 +         with fail_after(deadline - current_time()):  # `fail_after()`
 
-G12 _log.py an error is asked whether it is true
+G12 _core/log.py an error is asked whether it is true
 - return type(error), error, traceback
 + return error or None
 
-G13 _log.py an error that cannot be shown is not logged
+G13 _core/log.py an error that cannot be shown is not logged
 -     except BaseException as exc:  # no
 +     except LookupError as exc:  # no
 
-G12 _function.py a name that raises gets out of schedule()
+G12 _core/function.py a name that raises gets out of schedule()
 - with suppress(Exception):  # a proxy
 + with suppress():  # a proxy
 
-G12 _function.py a function that raises when it is asked gets out of schedule()
+G12 _core/function.py a function that raises when it is asked gets out of schedule()
 -     except Exception:
 -         return False
 +     except ArithmeticError:
 +         return False
 
-G12 _function.py a name may be anything that claims to be a string
+G12 _core/function.py a name may be anything that claims to be a string
 - str.__str__(text)
 + text
 
-G13 _instrument.py a class's name forges a log line
+G13 _core/instrument.py a class's name forges a log line
 - the instrument %r failed
 + the instrument %s failed
 
-G12 _outcome.py a sync retry caller succeeds
+G12 _core/outcome.py a sync retry caller succeeds
 - if _is_attempt(result):
 -             result.close()
 + if False:
 +             result.close()
 
-G12 _request.py a task that cannot be started keeps those after it from starting
+G12 _core/timing.py a task that cannot be started keeps those after it from starting
 - self.runner._start_late(task)
 + self.runner._start(task)
 
-G9 _call.py threads that wait for one more each wait for ever
+G9 _core/call.py threads that wait for one more each wait for ever
 - if lender is not None and lender._is_taken and lender._threads is threads:
 + if False:
 
-G9 _runner.py a task from a thread takes no thread of its own
+G9 _core/supervisor.py a task from a thread takes no thread of its own
 - thread_slot.set(None)
 + pass
 
-G3 _request.py a response in a cancelled scope does not start
+G3 _core/timing.py a response in a cancelled scope does not start
 -                 await cancel_shielded_checkpoint()
 +                 await __import__("anyio").lowlevel.checkpoint()
 
-G13 _outcome.py the log line has no traceback
+G13 _core/outcome.py the log line has no traceback
 - error=failure)
 + error=None)
 
-G13 _runner.py a failure with an error handler is logged twice
+G13 _core/supervisor.py a failure with an error handler is logged twice
 - await handle_error(task, threads, scope)
 + await handle_error(task, threads, scope); log(40, "again")
 
-G13 _task.py the repr shows the arguments
+G13 _core/task.py the repr shows the arguments
 - {self.state.value}>
 + {self.args}>
 
-G13 _function.py a callable object's name is its repr
+G13 _core/function.py a callable object's name is its repr
 - return type_name(func)
 + return repr(func)
 
-G13 _call.py frames show the arguments of a sync function
+G13 _core/call.py frames show the arguments of a sync function
 -         try:
 -             await to_thread
 +         args = self._args
 +         try:
 +             await to_thread
 
-G13 _scheduler.py a refused call shows its arguments
+G13 _core/scheduler.py a refused call shows its arguments
 - del func, args, kwargs
 + pass
 
-G13 _outcome.py frames show the task's arguments
+G13 _core/outcome.py frames show the task's arguments
 -     del task
 +     args = task.args
 
-G13 _call.py frames show what a sync function returned
+G13 _core/call.py frames show what a sync function returned
 - return await self._until(deadline, self._await_result())
 + return await self._until(deadline, self._result)
 
-G14 _exception.py a cancellation in a group is a failure
+G14 _core/exception.py a cancellation in a group is a failure
 - return BaseExceptionGroup.split(group, cancelled)[1]
 + return group
 
-G14 _outcome.py each cancellation is worth a warning
+G14 _core/outcome.py each cancellation is worth a warning
 - if not (scope.cancel_called or task._is_cancelling):
 + if True:
 
-G14 _outcome.py a cancelled task has failed
+G14 _core/outcome.py a cancelled task has failed
 - task._enter(CANCELLED)
 + task._enter(FAILED, exc)
 
-G15 _lifespan.py the drain comes after the app's own shutdown code
+G15 _fastapi/lifespan.py the drain comes after the app's own shutdown code
 - if message["type"] == "lifespan.shutdown":
 + if False:
 
-G15 _lifespan.py the server may end everything before the runner has ended
+G15 _fastapi/lifespan.py the server may end everything before the runner has ended
 - self._held_back.append(message)
 + await self._send(message)
 
-G15 _lifespan.py startup.failed is held back, although the app waits for one more message
+G15 _fastapi/lifespan.py startup.failed is held back, although the app waits for one more message
 - startswith("lifespan.shutdown.")
 + endswith((".shutdown.complete", ".failed"))
 
-G15 _lifespan.py startup.failed is passed on before the drain
+G15 _fastapi/lifespan.py startup.failed is passed on before the drain
 - if message["type"] == "lifespan.startup.failed":
 + if False:
 
-G15 _lifespan.py an app that asks for a message after its shutdown keeps the server waiting
+G15 _fastapi/lifespan.py an app that asks for a message after its shutdown keeps the server waiting
 - if self._held_back:  # an app
 + if False:  # an app
 
-G15 _lifespan.py the lifespan's exception reaches the server in a group
+G15 _fastapi/lifespan.py the lifespan's exception reaches the server in a group
 - raise error
 + raise BaseExceptionGroup("lifespan", [error])
 
-G16 _drain.py endless loops are not told
+G16 _core/drain.py endless loops are not told
 - self._runner.stopping.set()
 + pass
 
-G16 _drain.py no grace period
+G16 _core/drain.py no grace period
 - current_time() + (self._grace_period if with_grace else 0)
 + current_time()
 
-G16 _drain.py unshielded tasks are accepted after the grace period
+G16 _core/drain.py unshielded tasks are accepted after the grace period
 - self._registry.enter(DRAINING)
 + pass
 
-G16 _drain.py what has not started is not cancelled
+G16 _core/drain.py what has not started is not cancelled
 -                 runner._discard(task)
 +                 pass
 
-G16 _drain.py whom a cancelled task held up is refused in the same instant
+G16 _core/drain.py whom a cancelled task held up is refused in the same instant
 -         if tasks:
 -             await self._settle()
 +         pass
 
-G16 _drain.py whom the last task held up is too late
+G16 _core/drain.py whom the last task held up is too late
 -                 await self._settle()
 -             elif
 +                 pass
 +             elif
 
-G16 _drain.py shielded tasks wait for a timing point that does not come
+G16 _core/drain.py shielded tasks wait for a timing point that does not come
 - line._release()
 + pass
 
-G16 _lifespan.py shielded tasks are waited for without limit
+G16 _fastapi/lifespan.py shielded tasks are waited for without limit
 - math.inf if shield_timeout is None else shield_timeout
 + math.inf
 
-G16 _drain.py not every shielded task that is cancelled is named
+G16 _core/drain.py not every shielded task that is cancelled is named
 - names(shielded, at_most=len(shielded))
 + names(shielded)
 
-G17 _host.py shielded tasks are cancelled with the others
+G17 _core/lifetime.py shielded tasks are cancelled with the others
 - self._shielded if shielded else self._unshielded
 + self._unshielded
 
-G17 _request.py a request that the server cuts off drops its shielded tasks
+G17 _core/timing.py a request that the server cuts off drops its shielded tasks
 - and not (cut_off and task.config.shielded)
 +
 
-G17 _drain.py threads that run are not named while the shutdown waits for them
+G17 _core/drain.py threads that run are not named while the shutdown waits for them
 - await self._wait_for_tasks(math.inf)
 + pass
 
-G17 _drain.py a shielded task from the last moment is cancelled
+G17 _core/drain.py a shielded task from the last moment is cancelled
 - await self._wait_for_tasks(self._deadline)  # what
 + pass  # what
 
-G17 _runner.py a schedule() call under way in a thread is not waited for
+G17 _core/supervisor.py a schedule() call under way in a thread is not waited for
 - if not task._is_handed_over or not
 + if not
 
-G19 _registry.py what the drain refuses counts until the event loop has heard of it
+G19 _core/registry.py what the drain refuses counts until the event loop has heard of it
 - self.dropped[task] = None
 + self._cancelled -= 1; self.tasks[task] = None
 
-G20 _outcome.py a call keeps its task and its arguments
+G20 _core/outcome.py a call keeps its task and its arguments
 -     finally:
 -         call.clear()
 -
@@ -636,58 +636,58 @@ G20 _outcome.py a call keeps its task and its arguments
 +
 + class
 
-G20 _outcome.py an error handler's call keeps its task
+G20 _core/outcome.py an error handler's call keeps its task
 -         call.clear()
 -         task._restore
 +         task._restore
 
-G20 _runner.py the frame of a task's life keeps it
+G20 _core/supervisor.py the frame of a task's life keeps it
 - del task, line  # an
 + pass  # an
 
-G20 _call.py an error holds itself by its box
+G20 _core/call.py an error holds itself by its box
 - raise errors.pop()
 + raise errors[0]
 
-G20 _task.py a waiter's frame keeps the task
+G20 _core/task.py a waiter's frame keeps the task
 -         finally:
 -             del self
 +         finally:
 +             pass
 
-G20 _exception.py the frame that raises an exception again is kept by it
+G20 _core/exception.py the frame that raises an exception again is kept by it
 - del exc, traceback, context
 + pass
 
-G20 _task.py contexts lead to their tasks
+G20 _core/task.py contexts lead to their tasks
 - running.set(ref(self))
 + running.set(lambda: self)
 
-G20 _task.py a finished task keeps its request
+G20 _core/task.py a finished task keeps its request
 - self._context = self._line = self._handle = None
 + self._context = None
 
-G20 _task.py a finished task keeps its event-loop task
+G20 _core/task.py a finished task keeps its event-loop task
 - self._context = self._line = self._handle = None
 + self._context = self._line = None
 
-G20 _task.py a cancellation keeps the frames of who cancelled
+G20 _core/task.py a cancellation keeps the frames of who cancelled
 - forget_cancellations(self.exception)
 + pass
 
-G20 _outcome.py an error handler that raises the error again is kept by it
+G20 _core/outcome.py an error handler that raises the error again is kept by it
 - task._restore_traceback()
 + pass
 
-G20 _request.py what was cancelled stays in its request's queue
+G20 _core/timing.py what was cancelled stays in its request's queue
 - while queue and queue[-1].state is not PENDING:
 + while False:
 
-G21 _task.py any state may follow any other one
+G21 _core/task.py any state may follow any other one
 - if state not in self.state._leads_to:
 + if False:
 
-G21 _runner.py a task that runs is cancelled when its schedule() call is broken off
+G21 _core/supervisor.py a task that runs is cancelled when its schedule() call is broken off
 - if task.state is PENDING:
 -             task._enter(CANCELLED)
 -             if
@@ -695,95 +695,95 @@ G21 _runner.py a task that runs is cancelled when its schedule() call is broken 
 +             task.state = CANCELLED
 +             if
 
-G18 _lifespan.py the second lifespan is stopping from its start
+G18 _fastapi/lifespan.py the second lifespan is stopping from its start
 - runner.stopping = Event()
 + pass
 
-G18 _lifespan.py a lifespan runs once only
+G18 _fastapi/lifespan.py a lifespan runs once only
 - self._only_one.release()
 + pass
 
-G18 _lifespan.py two lifespans at the same time share a runner
+G18 _fastapi/lifespan.py two lifespans at the same time share a runner
 - if not self._only_one.acquire(blocking=False):
 + if False:
 
-G18 _fastapi.py an app that a middleware tries first keeps its hand on the request
+G18 _fastapi/app.py an app that a middleware tries first keeps its hand on the request
 - scope[_RUNNER] = outer
 + pass
 
-G3 _fastapi.py a scope that is used twice is watched once
+G3 _fastapi/app.py a scope that is used twice is watched once
 - is not None and not outer.ended:
 + is not None:
 
-G18 _fastapi.py a mounted app whose runner runs uses the outer app's
+G18 _fastapi/app.py a mounted app whose runner runs uses the outer app's
 -         scope[_RUNNER] = runner
 -     try:
 +         pass
 +     try:
 
-G12 _waits.py nobody is in anybody's way
+G12 _core/waits.py nobody is in anybody's way
 - return [waiter for waiter in both if waiter is not None and waiter._is_here()]
 + return []
 
-G12 _waits.py who has started something is in its way
+G12 _core/waits.py who has started something is in its way
 - return [waiter for waiter in both if waiter is not None and waiter._is_here()]
 + return [waiter for waiter in both if waiter is not None]
 
-G12 _waits.py only a direct wait is refused
+G12 _core/waits.py only a direct wait is refused
 - for needed in waiter._needs():
 + for needed in waiter._needs() if waiter is found[0] else ():
 
-G12 _waits.py a wait that was given up counts
+G12 _core/waits.py a wait that was given up counts
 - waiter._awaited = before
 + pass
 
-G12 _waits.py what a thread waits for is not its own
+G12 _core/waits.py what a thread waits for is not its own
 - code.co_name == "task_wrapper"
 + code.co_name == "nothing"
 
-G12 _request.py what holds the response is in nobody's way
+G12 _core/timing.py what holds the response is in nobody's way
 - (self, *exchange.holding())
 + (self,)
 
-G12 _request.py a def endpoint is not in the way of its own tasks
+G12 _core/timing.py a def endpoint is not in the way of its own tasks
 - and is_async(self._endpoint) is False
 + and False
 
-G12 _exchange.py a WebSocket has tasks that hold its response
+G12 _fastapi/exchange.py a WebSocket has tasks that hold its response
 - if self._is_responding or not self._watches:
 + if self._is_responding:
 
-G12 _event.py an event belongs to the event loop that looks first
+G12 _core/event.py an event belongs to the event loop that looks first
 - self._event: Event | None = None
 + self._event: Event | None = Event()
 
-G9 _call.py a slot is not given back in another context
+G9 _core/call.py a slot is not given back in another context
 - thread_slot.set(self._outer)  # not
 + assert thread_slot.get() is self  # not
 
-G9 _call.py a slot that an exception breaks off is taken for ever
+G9 _core/call.py a slot that an exception breaks off is taken for ever
 - if self in self._limiter.statistics().borrowers:
 + if False:
 
-G17 _call.py a thread that its task is torn away from is on its own
+G17 _core/call.py a thread that its task is torn away from is on its own
 - if not thread.begin():
 -                 await thread.wait()
 + if False:
 +                 await thread.wait()
 
-G17 _sigterm.py a SIGTERM in the drain ends the process
+G17 _core/sigterm.py a SIGTERM in the drain ends the process
 - signal.signal(signal.SIGTERM, self._note)
 + pass
 
-G17 _sigterm.py a SIGTERM after the shutdown is nobody's
+G17 _core/sigterm.py a SIGTERM after the shutdown is nobody's
 -             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 +             pass
 
-G17 _sigterm.py somebody else's handler is lost
+G17 _core/sigterm.py somebody else's handler is lost
 - is_ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 + is_ours
 
-G16 _runner.py a task has finished before its error handler
+G16 _core/supervisor.py a task has finished before its error handler
 - if not task._has_begun:
 -             self._discard(task)
 -         elif
@@ -791,11 +791,11 @@ G16 _runner.py a task has finished before its error handler
 +             self._discard(task); self._end(task)
 +         elif
 
-G16 _drain.py the host ends before the last schedule() call
+G16 _core/drain.py the host ends before the last schedule() call
 - self._runner._host.cancel_shielded()
 + self._runner._host.end()
 
-G15 _lifespan.py a server that does not hear of the start-up gets no drain
+G15 _fastapi/lifespan.py a server that does not hear of the start-up gets no drain
 -         except BaseException:
 -             await self._drain_whatever_happens()
 -             raise
@@ -806,27 +806,27 @@ G15 _lifespan.py a server that does not hear of the start-up gets no drain
 +
 +     async def pass_on
 
-G18 _fastapi.py a mounted app that is called late hides the outer app's runner
+G18 _fastapi/app.py a mounted app that is called late hides the outer app's runner
 - if runner.running or _RUNNER not in scope:
 + if True:
 
-G20 _exchange.py each run of a route is kept as long as its request
+G20 _fastapi/exchange.py each run of a route is kept as long as its request
 - self._runs = WeakValueDictionary(self._runs)
 + pass
 
-G3 _fastapi.py OpenTelemetry takes the library off with itself
+G3 _fastapi/app.py OpenTelemetry takes the library off with itself
 - ("build_middleware_stack", _ORIGINAL_BUILD)
 + ("build_middleware_stack",)
 
-G19 _registry.py a task that waits runs
+G19 _core/registry.py a task that waits runs
 - waiting=unfinished - self._running
 + waiting=0
 
-G19 _registry.py one task more than max_tasks
+G19 _core/registry.py one task more than max_tasks
 - len(self.tasks) >= self._max_tasks
 + len(self.tasks) > self._max_tasks
 
-G19 _registry.py no limit
+G19 _core/registry.py no limit
 - math.inf if max_tasks is None else max_tasks
 + math.inf
 """

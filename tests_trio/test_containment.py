@@ -17,8 +17,8 @@ from trio.testing import MockClock
 
 import fastapi_tasks
 from fastapi_tasks import Instrument, Task, Tasks, TaskState
-from fastapi_tasks._mailbox import Mailbox
-from fastapi_tasks._waits import current, running
+from fastapi_tasks._core.mailbox import Mailbox
+from fastapi_tasks._core.waits import current, running
 from tests_asyncio.conftest import AutojumpLoop
 from tests_trio.support import Server, make_app, raises, serving
 
@@ -28,18 +28,18 @@ HOME = Path(fastapi_tasks.__file__).parent
 
 # Whose lines are not the runner's or the drain's: they run in the caller's frame, where what they
 # raise is the caller's.
-NOT_HERE = ("__init__.py", "_config.py", "_function.py", "_log.py", "_scheduler.py", "testing.py")
+NOT_HERE = ("__init__.py", "config.py", "function.py", "log.py", "scheduler.py", "testing.py")
 # Between a `with` and its block, and before a `finally`, nothing can be contained: the interpreter
 # has not entered the block, or has left it.
 BETWEEN = ("with ", "async with ", "try:", "finally:", "else:")
 # The outermost handlers: what is wrong there is said, and may cost running tasks their lives.
 OUTERMOST = {
-    ("_runner.py", "_end"),
-    ("_runner.py", "_finish"),
-    ("_task.py", "_finish"),
-    ("_host.py", "run"),
-    ("_host.py", "_receive"),
-    ("_group.py", "_host"),
+    ("supervisor.py", "_end"),
+    ("supervisor.py", "_finish"),
+    ("task.py", "_finish"),
+    ("lifetime.py", "run"),
+    ("lifetime.py", "_receive"),
+    ("group.py", "_host"),
 }
 LAST_LINES = {
     "self._end(task)",
@@ -72,7 +72,7 @@ class Fault:
 
     def _call(self, frame, event, arg):
         file = Path(frame.f_code.co_filename)
-        return self._line if file.parent == HOME and file.name not in NOT_HERE else None
+        return self._line if HOME in file.parents and file.name not in NOT_HERE else None
 
     def _line(self, frame, event, arg):
         code = frame.f_code
@@ -90,7 +90,7 @@ class Fault:
         task = current(running)
         while frame is not None:
             file = Path(frame.f_code.co_filename)
-            if file.parent == HOME:
+            if HOME in file.parents:
                 self.hit.append((file.name, frame.f_code.co_name))
                 task = task or frame.f_locals.get("task")
             frame = frame.f_back
@@ -193,7 +193,7 @@ def run(backend: str, fault: Fault) -> tuple[Outcome, list[str]]:
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.parametrize("file", sorted(file.name for file in HOME.glob("_[a-z]*.py")))
+@pytest.mark.parametrize("file", sorted(file.name for file in HOME.glob("_*/[a-z]*.py")))
 def test_a_fault_at_each_line(file, backend_name):
     """G12: no hang, no unfinished task, nobody else harmed; in the outermost handlers: loudly."""
     whole = Fault(None)

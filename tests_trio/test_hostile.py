@@ -25,7 +25,7 @@ from fastapi_tasks import (
     TaskState,
     add_tasks,
 )
-from fastapi_tasks._exchange import Exchange
+from fastapi_tasks._fastapi.exchange import Exchange
 from tests_trio.support import Journal, make_app, raises, serving, settle
 
 

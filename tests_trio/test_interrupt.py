@@ -13,7 +13,7 @@ import pytest
 from anyio import to_process, to_thread
 
 from fastapi_tasks import Instrument, RequestTasks, TaskState
-from fastapi_tasks._interrupt import is_interrupt
+from fastapi_tasks._core.interrupt import is_interrupt
 from tests_trio.support import Journal, make_app, raises, serving
 
 

@@ -25,8 +25,8 @@ from fastapi_tasks import (
     TaskState,
     add_tasks,
 )
-from fastapi_tasks._drain import Drain
-from fastapi_tasks._registry import Phase
+from fastapi_tasks._core.drain import Drain
+from fastapi_tasks._core.registry import Phase
 from tests_trio.support import Journal, Server, make_app, raises, serving, settle
 
 
@@ -374,7 +374,7 @@ async def test_names_in_log_lines(caplog):
 @pytest.mark.real_time
 async def test_threads_are_waited_for(caplog, monkeypatch):
     """G17: a running one past every timeout, by name; one that waits for a thread is cancelled."""
-    monkeypatch.setattr("fastapi_tasks._drain.REPORT_INTERVAL", 0.05)
+    monkeypatch.setattr("fastapi_tasks._core.drain.REPORT_INTERVAL", 0.05)
     app, journal = make_app(grace_period=0, max_threads=1, shield_timeout=0.02), Journal()
     running, release = threading.Event(), threading.Event()
 
@@ -717,7 +717,7 @@ async def test_who_waited_for_the_last_task_of_the_grace_period():
 @pytest.mark.real_time
 async def test_a_schedule_call_under_way_in_a_thread(caplog, monkeypatch):
     """G17: it is waited for like a running thread, and named."""
-    monkeypatch.setattr("fastapi_tasks._drain.REPORT_INTERVAL", 0.02)
+    monkeypatch.setattr("fastapi_tasks._core.drain.REPORT_INTERVAL", 0.02)
     scheduling, go_on = threading.Event(), threading.Event()
 
     class Slow(Instrument):

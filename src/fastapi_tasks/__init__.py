@@ -1,13 +1,13 @@
 """Background tasks for FastAPI: now, after the route, after the response; on Trio and asyncio."""
 
-from ._config import TaskConfig, TaskErrorHandler
-from ._fastapi import Tasks, add_tasks, get_runner, get_tasks
-from ._instrument import Instrument
-from ._request import RequestTasks
-from ._runner import TaskRunner
-from ._scheduler import TaskScheduler
-from ._statistics import TaskStatistics
-from ._task import Task, TaskState
+from ._core.config import TaskConfig, TaskErrorHandler
+from ._core.instrument import Instrument
+from ._core.scheduler import TaskScheduler
+from ._core.statistics import TaskStatistics
+from ._core.supervisor import TaskRunner
+from ._core.task import Task, TaskState
+from ._core.timing import RequestTasks
+from ._fastapi.app import Tasks, add_tasks, get_runner, get_tasks
 from .errors import (
     FastAPITasksError,
     FastAPITasksUninitializedAppError,

@@ -28,11 +28,11 @@ from anyio import (
 )
 from fastapi import FastAPI
 
-from ._fastapi import get_runner
-from ._function import function_name
-from ._instrument import GuardedInstrument, Instrument
-from ._lifespan import Message, Receive, Send
-from ._task import Task
+from ._core.function import function_name
+from ._core.instrument import GuardedInstrument, Instrument
+from ._core.task import Task
+from ._fastapi.app import get_runner
+from ._fastapi.lifespan import Message, Receive, Send
 
 __all__ = (
     "AppClient",

@@ -29,17 +29,17 @@ from weakref import WeakSet, ref
 from anyio import get_current_task
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from ._exception import without_cancellations
-from ._function import is_async
-from ._log import log, names
-from ._registry import OPEN
-from ._runner import TaskRunner
-from ._scheduler import DerivedScheduler, TaskScheduler
-from ._task import PENDING, Task, Timing
-from ._waits import Waiter, is_call_of_thread, route, running
+from .exception import without_cancellations
+from .function import is_async
+from .log import log, names
+from .registry import OPEN
+from .scheduler import DerivedScheduler, TaskScheduler
+from .supervisor import TaskRunner
+from .task import PENDING, Task, Timing
+from .waits import Waiter, is_call_of_thread, route, running
 
 if TYPE_CHECKING:
-    from ._exchange import Exchange
+    from .._fastapi.exchange import Exchange
 
 _ROUNDS = 100  # of the event loop, within which what was handed over starts: it takes a few
 

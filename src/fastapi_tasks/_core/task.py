@@ -13,14 +13,14 @@ from weakref import ref
 
 from anyio import Event, TaskCancelled, TaskFailed, TaskHandle
 
-from ._call import Call, thread_slot
-from ._config import TaskConfig
-from ._event import TaskEvent
-from ._exception import forget_cancellations, is_a, raise_again, traceback_of
-from ._function import Handle, function_name, is_async
-from ._owner import Line, Runner
-from ._waits import Recorded, Waiter, is_call_of_thread, running, waiters_here, way
-from .errors import FastAPITasksError
+from ..errors import FastAPITasksError
+from .call import Call, thread_slot
+from .config import TaskConfig
+from .event import TaskEvent
+from .exception import forget_cancellations, is_a, raise_again, traceback_of
+from .function import Handle, function_name, is_async
+from .owner import Line, Runner
+from .waits import Recorded, Waiter, is_call_of_thread, running, waiters_here, way
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from traceback import walk_tb
 from types import CodeType, FrameType, FunctionType, MethodType
 from typing import Any, cast
 
-from ._exception import is_a, parts_of, traceback_of
+from .exception import is_a, parts_of, traceback_of
 
 # Where what was raised in a process is raised again, by the ends of the files' names.
 _CARRIERS = (

@@ -9,8 +9,8 @@ from anyio import CapacityLimiter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ._task import Task
-    from ._waits import Waiter
+    from .task import Task
+    from .waits import Waiter
 
 
 class Runner(Protocol):

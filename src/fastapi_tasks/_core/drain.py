@@ -8,9 +8,9 @@ from logging import CRITICAL, ERROR, WARNING
 from anyio import CancelScope, current_time
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from ._log import log, names
-from ._registry import CLOSED, DRAINING
-from ._runner import TaskRunner
+from .log import log, names
+from .registry import CLOSED, DRAINING
+from .supervisor import TaskRunner
 
 REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
 ROUNDS = 50  # of the event loop, in which those who waited for the last tasks may schedule more

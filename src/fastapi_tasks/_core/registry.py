@@ -18,13 +18,13 @@ from typing import Any
 
 from anyio import Event
 
-from ._statistics import TaskStatistics
-from ._task import CANCELLED, FAILED, SUCCEEDED, Task
-from .errors import (
+from ..errors import (
     FastAPITasksUninitializedAppError,
     TasksClosedError,
     TooManyTasksError,
 )
+from .statistics import TaskStatistics
+from .task import CANCELLED, FAILED, SUCCEEDED, Task
 
 
 class Phase(Enum):

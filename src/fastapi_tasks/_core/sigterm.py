@@ -11,7 +11,7 @@ import signal
 from logging import WARNING
 from threading import current_thread, main_thread
 
-from ._log import log
+from .log import log
 
 
 class Sigterm:

@@ -17,7 +17,7 @@ from anyio import (
     to_thread,
 )
 
-from ._function import Handle, is_awaitable, is_unrun
+from .function import Handle, is_awaitable, is_unrun
 
 # The slot of the worker thread that runs in this context.
 thread_slot: ContextVar[_Slot | None] = ContextVar("thread_slot", default=None)

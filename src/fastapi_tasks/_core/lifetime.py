@@ -23,9 +23,9 @@ from anyio import (
     sleep,
 )
 
-from ._group import LastingGroup
-from ._log import log
-from ._mailbox import Mailbox
+from .group import LastingGroup
+from .log import log
+from .mailbox import Mailbox
 
 T = TypeVar("T")
 

@@ -16,14 +16,14 @@ from typing import Any, TypeAlias
 
 from anyio import Event, create_task_group
 
-from ._drain import Drain
-from ._host import Host
-from ._log import log, names
-from ._registry import CLOSED, OPEN
-from ._runner import TaskRunner
-from ._sigterm import Sigterm
-from ._task import PENDING, Task
-from .errors import FastAPITasksError
+from .._core.drain import Drain
+from .._core.lifetime import Host
+from .._core.log import log, names
+from .._core.registry import CLOSED, OPEN
+from .._core.sigterm import Sigterm
+from .._core.supervisor import TaskRunner
+from .._core.task import PENDING, Task
+from ..errors import FastAPITasksError
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]

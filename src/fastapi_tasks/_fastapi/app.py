@@ -25,15 +25,15 @@ from fastapi.requests import HTTPConnection
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ._config import TaskConfig, is_seconds
-from ._exception import is_a, parts_of
-from ._exchange import Exchange
-from ._function import type_name
-from ._instrument import Instrument
-from ._lifespan import Lifespan
-from ._request import RequestTasks
-from ._runner import TaskRunner
-from .errors import FastAPITasksError, FastAPITasksUninitializedAppError
+from .._core.config import TaskConfig, is_seconds
+from .._core.exception import is_a, parts_of
+from .._core.function import type_name
+from .._core.instrument import Instrument
+from .._core.supervisor import TaskRunner
+from .._core.timing import RequestTasks
+from ..errors import FastAPITasksError, FastAPITasksUninitializedAppError
+from .exchange import Exchange
+from .lifespan import Lifespan
 
 _EXCHANGE = "fastapi_tasks"  # the keys in the ASGI scope
 _RUNNER = "fastapi_tasks.runner"

@@ -8,8 +8,8 @@ from typing import Self
 from anyio import Event, EventStatistics
 from anyio.lowlevel import checkpoint
 
-from ._owner import Runner
-from .errors import FastAPITasksError
+from ..errors import FastAPITasksError
+from .owner import Runner
 
 
 class TaskEvent(Event):

@@ -16,9 +16,9 @@ from logging import ERROR
 from anyio import CancelScope, Event, create_task_group, sleep_forever
 from anyio.abc import TaskGroup
 
-from ._exception import without_cancellations
-from ._interrupt import is_interrupt
-from ._log import log
+from .exception import without_cancellations
+from .interrupt import is_interrupt
+from .log import log
 
 _BROKEN = (
     "a task broke the task of the event loop that it ran in, which cancels all %s tasks that are "

@@ -5,10 +5,10 @@ from __future__ import annotations
 from logging import ERROR
 from typing import Any
 
-from ._function import type_name
-from ._interrupt import is_interrupt
-from ._log import log
-from ._task import Task
+from .function import type_name
+from .interrupt import is_interrupt
+from .log import log
+from .task import Task
 
 
 class Instrument:

@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
-from ._function import exact, is_generator, type_name
+from .function import exact, is_generator, type_name
 
 if TYPE_CHECKING:
-    from ._task import Task
+    from .task import Task
 
 T = TypeVar("T")
 

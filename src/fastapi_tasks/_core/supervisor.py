@@ -26,19 +26,19 @@ from typing import Any
 from anyio import CancelScope, CapacityLimiter, Event, TaskHandle
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from ._call import thread_slot
-from ._config import TaskConfig
-from ._exception import without_cancellations
-from ._host import Host
-from ._instrument import GuardedInstrument, Instrument
-from ._log import log
-from ._outcome import call_with_options, contain, handle_error, is_plain, judge
-from ._registry import DRAINING, OPEN, Registry
-from ._scheduler import TaskScheduler
-from ._statistics import TaskStatistics
-from ._task import CANCELLED, PENDING, RUNNING, SUCCEEDED, Task
-from ._waits import Recorded, waiters_here, way
-from .errors import FastAPITasksError
+from ..errors import FastAPITasksError
+from .call import thread_slot
+from .config import TaskConfig
+from .exception import without_cancellations
+from .instrument import GuardedInstrument, Instrument
+from .lifetime import Host
+from .log import log
+from .outcome import call_with_options, contain, handle_error, is_plain, judge
+from .registry import DRAINING, OPEN, Registry
+from .scheduler import TaskScheduler
+from .statistics import TaskStatistics
+from .task import CANCELLED, PENDING, RUNNING, SUCCEEDED, Task
+from .waits import Recorded, waiters_here, way
 
 _GOING_ON = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
 _NOT_SHIELDED = "the app is shutting down and the task is not shielded"

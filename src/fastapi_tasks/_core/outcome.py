@@ -12,13 +12,13 @@ from typing import Any
 
 from anyio import CancelScope, CapacityLimiter
 
-from ._call import Call
-from ._config import chosen
-from ._exception import is_a, without_cancellations
-from ._function import is_async, is_awaitable, type_name
-from ._interrupt import is_interrupt
-from ._log import log
-from ._task import CANCELLED, FAILED, Task
+from .call import Call
+from .config import chosen
+from .exception import is_a, without_cancellations
+from .function import is_async, is_awaitable, type_name
+from .interrupt import is_interrupt
+from .log import log
+from .task import CANCELLED, FAILED, Task
 
 
 def is_plain(task: Task[..., Any]) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
-from ._config import TaskConfig, TaskErrorHandler, TaskRetry
-from ._function import Uncallable, why_not
-from ._task import Task, Timing
+from .config import TaskConfig, TaskErrorHandler, TaskRetry
+from .function import Uncallable, why_not
+from .task import Task, Timing
 
 P = ParamSpec("P")
 T = TypeVar("T")

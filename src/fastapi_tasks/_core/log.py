@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from traceback import format_exception_only
 from typing import Any
 
-from ._exception import traceback_of
-from ._function import type_name
-from ._interrupt import is_interrupt
-from ._task import Task
+from .exception import traceback_of
+from .function import type_name
+from .interrupt import is_interrupt
+from .task import Task
 
 logger = logging.getLogger("fastapi_tasks")
 

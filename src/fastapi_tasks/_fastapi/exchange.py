@@ -11,10 +11,10 @@ from collections.abc import Awaitable, MutableMapping
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
-from ._lifespan import Message, Send
-from ._request import RequestTasks
-from ._runner import TaskRunner
-from ._task import Task
+from .._core.supervisor import TaskRunner
+from .._core.task import Task
+from .._core.timing import RequestTasks
+from .lifespan import Message, Send
 
 _Runs: TypeAlias = MutableMapping[object, RequestTasks]
 _NONE: _Runs = {}
