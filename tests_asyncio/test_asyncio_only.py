@@ -9,8 +9,16 @@ import anyio
 import pytest
 from fastapi import FastAPI
 
-from fastapi_tasks import RequestTasks, Task, Tasks, TaskScheduler, TaskState, add_tasks
-from tests_trio.support import Journal, Server, make_app, serving, settle, user
+from fastapi_tasks import Task, Tasks, TaskScheduler, TaskState, add_tasks
+from tests_trio.support import (
+    Journal,
+    Server,
+    make_app,
+    request_tasks,
+    serving,
+    settle,
+    user,
+)
 
 
 @pytest.mark.parametrize("shield", [True, False])
@@ -270,8 +278,8 @@ def test_a_loop_that_ends_by_force(caplog):
         await server.answered.wait()
         schedule(runner, "shielded")
         schedule(runner, "unshielded", shield=False)
-        schedule(RequestTasks(runner).after_response, "waiting")
-        line = RequestTasks(runner)
+        schedule(request_tasks(runner).after_response, "waiting")
+        line = request_tasks(runner)
         await asyncio.sleep(0)
         thread = threading.Thread(target=schedule, args=[line, "from a thread"])
         thread.start()

@@ -10,11 +10,23 @@ import httpx
 from anyio.lowlevel import checkpoint
 from fastapi import FastAPI
 
-from fastapi_tasks import add_tasks
+from fastapi_tasks import RequestTasks, TaskConfig, TaskRunner, add_tasks
+from fastapi_tasks._core.supervised import SupervisedTask
+from fastapi_tasks._core.timing import RouteRun
 
 Message = MutableMapping[str, Any]
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+
+
+def request_tasks(runner: TaskRunner) -> RequestTasks:
+    """Those of a route that has no request around it, and runs here."""
+    return RequestTasks(runner, RouteRun(runner._supervisor))
+
+
+def unsubmitted(func: Callable[..., Any], *args: Any) -> SupervisedTask[..., Any]:
+    """A task that nobody runs."""
+    return SupervisedTask(func, args, {}, TaskConfig(), "now", None, None)
 
 
 class Server:

@@ -13,14 +13,18 @@ from starlette.requests import Request
 from fastapi_tasks import (
     FastAPITasksError,
     FastAPITasksUninitializedAppError,
-    Task,
     TaskConfig,
     Tasks,
     TasksClosedError,
     add_tasks,
     get_tasks,
 )
-from tests_trio.support import Server, make_app, serving
+from tests_trio.support import (
+    Server,
+    make_app,
+    serving,
+    unsubmitted,
+)
 
 
 async def coroutine_function(): ...
@@ -174,7 +178,7 @@ async def test_get_tasks_outside_of_an_app():
 
 def test_a_task_is_not_to_be_confused():
     """A task in a log shows its name and its state."""
-    assert repr(Task(coroutine_function, (), {})) == "<Task 'coroutine_function' pending>"
+    assert repr(unsubmitted(coroutine_function)) == "<Task 'coroutine_function' pending>"
 
 
 async def test_what_a_newcomer_from_background_tasks_writes():
@@ -190,7 +194,7 @@ async def test_what_a_newcomer_from_background_tasks_writes():
             (lambda: tasks.runner.task(name="x")(print), r"write tasks\.schedule\(func, arg\)"),
             (
                 lambda: tasks.schedule(tasks.after_route),
-                "takes a function .*, not DerivedScheduler",
+                "takes a function .*, not TaskScheduler",
             ),
         ):
             with pytest.raises(TypeError, match=message):

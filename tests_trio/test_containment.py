@@ -18,9 +18,15 @@ from trio.testing import MockClock
 import fastapi_tasks
 from fastapi_tasks import Instrument, Task, Tasks, TaskState
 from fastapi_tasks._core.mailbox import Mailbox
-from fastapi_tasks._core.waits import current, running
+from fastapi_tasks._core.waits import running
 from tests_asyncio.conftest import AutojumpLoop
-from tests_trio.support import Server, make_app, raises, serving
+from tests_trio.support import (
+    Server,
+    make_app,
+    raises,
+    serving,
+    unsubmitted,
+)
 
 HOME = Path(fastapi_tasks.__file__).parent
 
@@ -36,14 +42,14 @@ BETWEEN = ("with ", "async with ", "try:", "finally:", "else:")
 OUTERMOST = {
     ("supervisor.py", "_end"),
     ("supervisor.py", "_finish"),
-    ("task.py", "_finish"),
+    ("supervised.py", "finish"),
     ("lifetime.py", "run"),
     ("lifetime.py", "_receive"),
     ("group.py", "_host"),
 }
 LAST_LINES = {
     "self._end(task)",
-    "del task, line  # an exception of the task's may hold this frame",
+    "del task, route  # an exception of the task's may hold this frame",
 }
 
 
@@ -87,7 +93,7 @@ class Fault:
         return self._line
 
     def _note(self, frame) -> None:
-        task = current(running)
+        task = running.get() and running.get()()
         while frame is not None:
             file = Path(frame.f_code.co_filename)
             if HOME in file.parents:
@@ -229,16 +235,16 @@ def test_the_table_of_states():
     }
     for state in TaskState:
         for other in TaskState:
-            task = Task(anyio.sleep, (0,), {})
-            task.state = state
+            task = unsubmitted(anyio.sleep, 0)
+            task._state = state
             if other.value in ways[state.value]:
-                task._enter(other)
+                task.enter(other)
                 assert task.state is other
             else:
                 with pytest.raises(
                     RuntimeError, match=rf"{state.value}> cannot become {other.value}"
                 ):
-                    task._enter(other, ValueError())
+                    task.enter(other, ValueError())
                 assert (task.state, task.exception) == (state, None)
 
 
@@ -288,7 +294,7 @@ async def test_a_call_that_is_broken_off_in_a_thread():
             def task_finished(self, task, states=states):
                 states.setdefault(task, []).append(task.state)
 
-        runner._instruments = (Watch(),)
+        runner._supervisor.instruments = (Watch(),)
         async with serving(app):
             call = partial(break_off, partial(runner.schedule, anyio.sleep, 0), at)
             goes_on = await anyio.to_thread.run_sync(call)
@@ -297,7 +303,7 @@ async def test_a_call_that_is_broken_off_in_a_thread():
             assert await runner.schedule(double, 2) == 4
         assert runner.statistics().scheduled - runner.statistics().succeeded in (0, 1)
         for seen in states.values():
-            final = [state for state in seen if not state._leads_to]
+            final = [state for state in seen if state.is_final]
             assert len(final) == 1, (at, seen)
             assert final == seen[-1:], (at, seen)
     assert at > 20
@@ -382,7 +388,7 @@ async def test_a_wake_up_that_fails():
         return runner.schedule(double, 2)
 
     async with serving(app):
-        mailbox = runner._host.mailbox
+        mailbox = runner._supervisor.lifetime.mailbox
         mailbox._writer = Writer(mailbox._writer)
         task = await anyio.to_thread.run_sync(hand_over)
         with anyio.fail_after(5):
@@ -403,7 +409,7 @@ async def test_a_call_from_a_thread_that_fails(caplog):
 
     async with serving(app):
         for call in (fail, made.set):
-            runner._host.post(call)
+            runner._supervisor.lifetime.post(call)
         with anyio.fail_after(5):
             await made.wait()
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
@@ -446,7 +452,7 @@ async def test_a_timing_point_that_comes_half():
     @app.get("/")
     async def endpoint(tasks: Tasks):
         tasks_of_app.append(tasks.after_route.schedule(double, 3))
-        tasks._waiting = Once(tasks._waiting)
+        tasks._route._waiting = Once(tasks._route._waiting)
 
     async with serving(app) as server:
         with pytest.raises(BaseException) as caught:
@@ -474,10 +480,10 @@ async def test_a_thread_whose_slot_is_broken_off():
             raise AlarmError
 
     async with serving(app):
-        limiter = runner._host.threads
-        runner._host.threads = Limiter(limiter)
+        limiter = runner._supervisor.lifetime.threads
+        runner._supervisor.lifetime.threads = Limiter(limiter)
         task = runner.schedule(int)
         await task.finished.wait()
         assert isinstance(task.exception, AlarmError)
-        runner._host.threads = limiter
+        runner._supervisor.lifetime.threads = limiter
         assert await runner.schedule(int) == 0

@@ -9,8 +9,15 @@ from anyio import TaskCancelled, TaskFailed, from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from fastapi import HTTPException
 
-from fastapi_tasks import FastAPITasksError, RequestTasks, Task, Tasks, TaskState
-from tests_trio.support import Journal, make_app, raises, serving, settle
+from fastapi_tasks import FastAPITasksError, Tasks, TaskState
+from tests_trio.support import (
+    Journal,
+    make_app,
+    raises,
+    request_tasks,
+    serving,
+    settle,
+)
 
 
 async def double(number, *, sleep=0):
@@ -55,7 +62,7 @@ async def test_await_any_other_outcome():
         task.cancel()
         with pytest.raises(TaskCancelled, match="task 't' was cancelled"):
             await task
-        dropped = RequestTasks(app.state.runner).after_response.schedule(checkpoint)
+        dropped = request_tasks(app.state.runner).after_response.schedule(checkpoint)
         dropped.cancel()
         with pytest.raises(TaskCancelled):
             await dropped
@@ -214,7 +221,7 @@ async def test_cancel_from_threads():
         for shield in (True, False):
             running = runner.task(shield=shield).schedule(anyio.sleep_forever)
             await running.started.wait()
-            waiting = RequestTasks(runner).after_route.schedule(checkpoint)
+            waiting = request_tasks(runner).after_route.schedule(checkpoint)
             await to_thread.run_sync(cancel, waiting)
             thread = threading.Thread(target=cancel, args=[running])
             thread.start()
@@ -305,11 +312,6 @@ async def test_a_task_cancels_itself():
     assert task.state is TaskState.CANCELLED
 
 
-async def test_cancel_what_nobody_runs():
-    """A task that was made by hand belongs to no runner."""
-    Task(checkpoint, (), {}).cancel()
-
-
 async def test_every_state():
     """The edges of the states' diagram, one after the other."""
     app = make_app()
@@ -353,13 +355,13 @@ async def test_every_state():
         edges[name] = [*states, task.state.value, task.attempts]
 
     async with serving(app):
-        request = RequestTasks(runner)
+        request = request_tasks(runner)
         await follow("success", runner.schedule(checkpoint))
         await follow("failure", runner.schedule(raises, ValueError()))
         await follow("cancelled", runner.schedule(anyio.sleep_forever), cancel=True)
         await follow("before the start", request.after_route.schedule(checkpoint), cancel=True)
         dropped = request.after_response.schedule(checkpoint)
-        request._route_failed(ValueError())
+        request._route.route_failed(ValueError())
         await follow("dropped", dropped)
         await follow("timed out", runner.task(timeout=1).schedule(anyio.sleep_forever))
         await follow("retried", runner.task(retry=twice).schedule(fails_once))

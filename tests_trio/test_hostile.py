@@ -17,7 +17,6 @@ from fastapi import FastAPI, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi_tasks import (
     FastAPITasksError,
     Instrument,
-    RequestTasks,
     Task,
     TaskConfig,
     Tasks,
@@ -26,7 +25,14 @@ from fastapi_tasks import (
     add_tasks,
 )
 from fastapi_tasks._fastapi.exchange import Exchange
-from tests_trio.support import Journal, make_app, raises, serving, settle
+from tests_trio.support import (
+    Journal,
+    make_app,
+    raises,
+    request_tasks,
+    serving,
+    settle,
+)
 
 
 @pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
@@ -287,7 +293,7 @@ async def test_a_dropped_task_keeps_no_context():
 
     async with serving(app) as server:
         await server.get()
-    assert dropped[0]._context is None
+    assert dropped[0].context is None
 
 
 @pytest.mark.real_time
@@ -298,7 +304,7 @@ async def test_a_handler_that_calls_its_task_again_uses_the_runners_threads():
     runner = app.state.runner
 
     def work():
-        available.append(runner._threads.available_tokens)
+        available.append(runner._supervisor.threads.available_tokens)
         raise ValueError
 
     async def again(task, error):
@@ -324,13 +330,13 @@ async def test_a_sync_handler_that_calls_its_task_again_from_its_thread():
     def again(task, error):
         with contextlib.suppress(ValueError):
             from_thread.run(task)
-        journal.append(f"handled, {runner._threads.available_tokens} left")
+        journal.append(f"handled, {runner._supervisor.threads.available_tokens} left")
 
     async with serving(app):
         task = runner.task(on_error=again, timeout=60).schedule(work)
         await task.finished.wait()
         assert journal == ["work", "work", "handled, 1 left"]
-        assert runner._threads.available_tokens == 2
+        assert runner._supervisor.threads.available_tokens == 2
 
 
 @pytest.mark.real_time
@@ -351,7 +357,7 @@ async def test_all_threads_call_their_tasks_again():
         for _ in range(2):
             app.state.runner.task(on_error=again).schedule(work)
         await app.state.runner.join()
-        assert app.state.runner._threads.available_tokens == 2
+        assert app.state.runner._supervisor.threads.available_tokens == 2
 
 
 @pytest.mark.real_time
@@ -416,7 +422,7 @@ async def test_a_task_that_cannot_be_started(caplog, monkeypatch):
 
     @app.get("/")
     async def endpoint(tasks: Tasks):
-        host = app.state.runner._host
+        host = app.state.runner._supervisor.lifetime
         spawn = host.spawn
 
         def spawn_unless_bad(run, task, **options):
@@ -840,9 +846,9 @@ async def test_the_runner_is_closed_as_soon_as_it_is_ended(caplog):
 
     async with serving(app):
         running = runner.schedule(stubborn)
-        waiting = RequestTasks(runner).after_response.task(name="waiting").schedule(checkpoint)
+        waiting = request_tasks(runner).after_response.task(name="waiting").schedule(checkpoint)
         await settle()
-        runner._host.end()  # as a KeyboardInterrupt does
+        runner._supervisor.lifetime.end()  # as a KeyboardInterrupt does
         await settle()
         assert (running.state, runner.running) == (TaskState.RUNNING, False)
         assert waiting.state is TaskState.CANCELLED

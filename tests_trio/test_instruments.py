@@ -7,8 +7,15 @@ import pytest
 from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 
-from fastapi_tasks import Instrument, RequestTasks, TaskState
-from tests_trio.support import Journal, make_app, raises, serving, settle
+from fastapi_tasks import Instrument, TaskState
+from tests_trio.support import (
+    Journal,
+    make_app,
+    raises,
+    request_tasks,
+    serving,
+    settle,
+)
 
 
 class Recorder(Instrument):
@@ -43,7 +50,7 @@ async def test_the_life_of_tasks():
     async with serving(app):
         runner.task(name="good").schedule(checkpoint)
         runner.task(name="bad").schedule(raises, ValueError())
-        RequestTasks(runner).after_route.task(name="waiting").schedule(checkpoint)
+        request_tasks(runner).after_route.task(name="waiting").schedule(checkpoint)
         runner.task(name="cancelled").schedule(checkpoint).cancel()
         runner.task(name="running").schedule(schedule_late)
         await settle()
@@ -202,7 +209,7 @@ async def test_a_task_that_ends_before_its_schedule_call_has():
     host_post = []
 
     def schedule_slowly():
-        post = runner._host.post
+        post = runner._supervisor.lifetime.post
 
         def post_and_wait(call):
             post(call)
@@ -210,7 +217,7 @@ async def test_a_task_that_ends_before_its_schedule_call_has():
                 host_post.append(call)
                 from_thread.run(anyio.sleep, 0.05)  # in which the task ends
 
-        runner._host.post = post_and_wait
+        runner._supervisor.lifetime.post = post_and_wait
         return runner.task(name="quick").schedule(checkpoint)
 
     async with serving(app):
@@ -233,17 +240,17 @@ async def test_a_task_that_fails_before_its_schedule_call_has_ended():
         await go_on.wait()
 
     def schedule_slowly():
-        post = runner._host.post
+        post = runner._supervisor.lifetime.post
 
         def post_and_wait(call):
             post(call)
             handling.wait(10)
 
-        runner._host.post = post_and_wait
+        runner._supervisor.lifetime.post = post_and_wait
         try:
             return runner.task(name="bad", on_error=handle).schedule(raises, ValueError())
         finally:
-            runner._host.post = post
+            runner._supervisor.lifetime.post = post
 
     async with serving(app):
         task = await to_thread.run_sync(schedule_slowly)

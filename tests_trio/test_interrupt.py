@@ -12,9 +12,15 @@ import anyio
 import pytest
 from anyio import to_process, to_thread
 
-from fastapi_tasks import Instrument, RequestTasks, TaskState
+from fastapi_tasks import Instrument, TaskState
 from fastapi_tasks._core.interrupt import is_interrupt
-from tests_trio.support import Journal, make_app, raises, serving
+from tests_trio.support import (
+    Journal,
+    make_app,
+    raises,
+    request_tasks,
+    serving,
+)
 
 
 def run_with_pythons_handler(main: Callable, backend: str) -> None:
@@ -73,7 +79,7 @@ def test_ctrl_c_in_a_task_passes(backend_name):
             runner = app.state.runner
             tasks.append(runner.schedule(anyio.sleep_forever))
             tasks.append(runner.task(shield=True).schedule(anyio.sleep_forever))
-            tasks.append(RequestTasks(runner).after_response.schedule(anyio.sleep_forever))
+            tasks.append(request_tasks(runner).after_response.schedule(anyio.sleep_forever))
             tasks.append(runner.schedule(interrupt))
             await anyio.sleep_forever()
 

@@ -327,7 +327,7 @@ async def test_a_task_that_a_function_returns():
     runner = app.state.runner
     async with serving(app):
         inner = await runner.schedule(lambda: runner.schedule(anyio.sleep, 0.05))
-        assert type(inner) is Task
+        assert isinstance(inner, Task)
         assert inner.state in (TaskState.PENDING, TaskState.RUNNING)
 
 

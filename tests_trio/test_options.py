@@ -15,8 +15,15 @@ from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from fastapi import HTTPException
 
-from fastapi_tasks import RequestTasks, TaskConfig, Tasks, TaskState
-from tests_trio.support import Journal, make_app, raises, serving, settle
+from fastapi_tasks import TaskConfig, Tasks, TaskState
+from tests_trio.support import (
+    Journal,
+    make_app,
+    raises,
+    request_tasks,
+    serving,
+    settle,
+)
 
 
 @pytest.mark.parametrize(
@@ -247,14 +254,16 @@ async def test_the_nesting():
     seen = []
 
     def work():
-        seen.append(("call", limiter.borrowed_tokens, runner._threads.borrowed_tokens))
+        seen.append(("call", limiter.borrowed_tokens, runner._supervisor.threads.borrowed_tokens))
         if len(seen) == 1:
             raise ValueError
 
     async def retry(attempt):
         with contextlib.suppress(ValueError):
             return await attempt()
-        seen.append(("back-off", limiter.borrowed_tokens, runner._threads.borrowed_tokens))
+        seen.append(
+            ("back-off", limiter.borrowed_tokens, runner._supervisor.threads.borrowed_tokens)
+        )
         return await attempt()
 
     running, block = threading.Event(), threading.Event()
@@ -414,12 +423,12 @@ async def test_tasks_without_a_response_to_hold():
     """A WebSocket may last for ever: what would hold its response is not kept."""
     app = make_app(config=TaskConfig(hold_response=True))
     async with serving(app):
-        tasks = RequestTasks(app.state.runner)
+        tasks = request_tasks(app.state.runner)
         for _ in range(10):
             await tasks.schedule(checkpoint)
         await settle()
         gc.collect()
-        assert len(tasks._holding) <= 1
+        assert len(tasks._route._holding) <= 1
 
 
 @pytest.mark.real_time
@@ -538,4 +547,4 @@ async def test_attempts_in_copies_of_the_context():
 
     async with serving(app):
         assert await runner.task(retry=isolated, timeout=50).schedule(read, "key") == "KEY"
-        assert runner._threads.available_tokens == 1
+        assert runner._supervisor.threads.available_tokens == 1

@@ -9,13 +9,18 @@ from anyio.lowlevel import checkpoint
 from fastapi.responses import JSONResponse
 
 from fastapi_tasks import (
-    RequestTasks,
     Tasks,
     TasksClosedError,
     TaskStatistics,
     TooManyTasksError,
 )
-from tests_trio.support import make_app, raises, serving, settle
+from tests_trio.support import (
+    make_app,
+    raises,
+    request_tasks,
+    serving,
+    settle,
+)
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, True, "9"])
@@ -31,8 +36,8 @@ async def test_max_tasks():
     async with serving(app):
         running = runner.schedule(anyio.sleep_forever)
         runner.task(shield=True).schedule(anyio.sleep, 5)
-        RequestTasks(runner).after_response.schedule(checkpoint)
-        for scheduler in (runner, runner.task(shield=True), RequestTasks(runner).after_route):
+        request_tasks(runner).after_response.schedule(checkpoint)
+        for scheduler in (runner, runner.task(shield=True), request_tasks(runner).after_route):
             with pytest.raises(TooManyTasksError, match="3 tasks are unfinished"):
                 scheduler.schedule(checkpoint)
         running.cancel()
@@ -66,7 +71,7 @@ async def test_statistics_add_up():
     runner = app.state.runner
     assert runner.statistics() == TaskStatistics(*[0] * 7)
     async with serving(app):
-        waiting = RequestTasks(runner).after_route.schedule(checkpoint)
+        waiting = request_tasks(runner).after_route.schedule(checkpoint)
         running = runner.schedule(anyio.sleep_forever)
         runner.task(on_error=lambda task, error: anyio.sleep_forever()).schedule(checkpoint)
         runner.schedule(raises, ValueError())
@@ -149,8 +154,8 @@ async def test_statistics_do_not_look_at_each_task():
             raise AssertionError("it looks at each task")
 
     async with serving(app):
-        runner._registry.tasks = Counted()
-        RequestTasks(runner).after_route.schedule(checkpoint)
+        runner._supervisor.registry.tasks = Counted()
+        request_tasks(runner).after_route.schedule(checkpoint)
         running = [runner.schedule(anyio.sleep, 5) for _ in range(3)]
         counts = runner.statistics()
         assert (counts.waiting, counts.running) == (4, 0)
@@ -161,6 +166,6 @@ async def test_statistics_do_not_look_at_each_task():
             await task
         counts = runner.statistics()
         assert (counts.waiting, counts.running, counts.succeeded) == (1, 0, 3)
-        runner._registry.tasks = dict(
-            zip(Counted.keys(runner._registry.tasks), [None], strict=True)
+        runner._supervisor.registry.tasks = dict(
+            zip(Counted.keys(runner._supervisor.registry.tasks), [None], strict=True)
         )

@@ -15,8 +15,13 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 import fastapi_tasks
-from fastapi_tasks import RequestTasks, Task, Tasks, TasksClosedError, TaskState
-from tests_trio.support import make_app, serving, settle
+from fastapi_tasks import Task, Tasks, TasksClosedError, TaskState
+from tests_trio.support import (
+    make_app,
+    request_tasks,
+    serving,
+    settle,
+)
 
 HOME = str(Path(fastapi_tasks.__file__).parent)
 session: ContextVar["Session"] = ContextVar("session")
@@ -187,7 +192,7 @@ async def test_a_finished_task_lets_go_of_its_request(caplog):
         caplog.clear()
         gc.collect()
         assert [reference() for reference in references] == [None, None]
-        handles = {task._handle for task in kept} | {task._line for task in kept}
+        handles = {task.handle for task in kept} | {task.route for task in kept}
         assert handles == {None}
 
 
@@ -218,7 +223,7 @@ async def test_what_is_cancelled_leaves_its_requests_queue():
     async def endpoint(tasks: Tasks):
         for _ in range(3):
             tasks.schedule(anyio.sleep_forever).cancel()
-        assert not tasks._queue
+        assert not tasks._route._queue
 
     async with serving(app) as server:
         assert (await server.get()).status_code == 200
@@ -319,7 +324,7 @@ async def test_log_records_show_no_arguments(caplog):
     async with serving(app):
         app.state.runner.schedule(ship, SECRET, where="x")
         app.state.runner.schedule(stall, SECRET, where="x")
-        RequestTasks(app.state.runner).after_response.schedule(stall, SECRET, where="x")
+        request_tasks(app.state.runner).after_response.schedule(stall, SECRET, where="x")
         await settle()
     ours = [record for record in caplog.records if record.name == "fastapi_tasks"]
     assert len(ours) == 2

@@ -16,8 +16,15 @@ from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from fastapi import Depends
 
-from fastapi_tasks import Task, Tasks, TasksClosedError, TaskState
-from tests_trio.support import Journal, make_app, serving, settle, user
+from fastapi_tasks import Tasks, TasksClosedError, TaskState
+from tests_trio.support import (
+    Journal,
+    make_app,
+    serving,
+    settle,
+    unsubmitted,
+    user,
+)
 
 
 async def test_context_of_the_schedule_call():
@@ -217,8 +224,8 @@ async def test_odd_names():
 
         def __call__(self): ...
 
-    assert Task(Odd(), (), {}).name == "test_odd_names.<locals>.Odd"
-    assert Task(Proxy(), (), {}).name == "test_odd_names.<locals>.Proxy"
+    assert unsubmitted(Odd()).name == "test_odd_names.<locals>.Odd"
+    assert unsubmitted(Proxy()).name == "test_odd_names.<locals>.Proxy"
 
 
 @pytest.mark.real_time
@@ -283,7 +290,7 @@ async def test_a_hand_over_while_the_event_loop_takes_another_one():
         thread.join()
 
     async with serving(app):
-        runner._host.mailbox._calls = Items()
+        runner._supervisor.lifetime.mailbox._calls = Items()
         run_in_thread(lambda: runner.schedule(journal.task("first")))
         with anyio.fail_after(5):
             await runner.join()

@@ -26,8 +26,16 @@ from fastapi_tasks import (
     add_tasks,
 )
 from fastapi_tasks._core.drain import Drain
-from fastapi_tasks._core.registry import Phase
-from tests_trio.support import Journal, Server, make_app, raises, serving, settle
+from fastapi_tasks._core.lifetime import Phase
+from tests_trio.support import (
+    Journal,
+    Server,
+    make_app,
+    raises,
+    serving,
+    settle,
+    unsubmitted,
+)
 
 
 async def settle_rounds():
@@ -244,15 +252,15 @@ async def test_cancelled_while_waiting_for_its_turn():
 
     @app.get("/")
     async def endpoint(tasks: Tasks):
-        blocker = Task(checkpoint, (), {})
-        tasks._queue.append(blocker)
+        blocker = unsubmitted(checkpoint)
+        tasks._route._queue.append(blocker)
         task = tasks.schedule(journal.task("task"))
         await settle_rounds()
         assert (task.state, task.finished.is_set()) == (TaskState.PENDING, False)
-        await Drain(tasks.runner, grace_period=0, shield_timeout=math.inf)._cut_off()
+        await Drain(tasks.runner._supervisor, grace_period=0, shield_timeout=math.inf)._cut_off()
         assert task.finished.is_set()
         await settle_rounds()
-        blocker._enter(TaskState.CANCELLED)
+        blocker.enter(TaskState.CANCELLED)
 
     async with serving(app) as server:
         assert (await server.get()).status_code == 200
@@ -343,14 +351,14 @@ async def test_a_shielded_task_from_the_last_moment(monkeypatch):
     """G11, G17: what a thread hands over just before the runner closes runs to its end."""
     app, journal = make_app(grace_period=0), Journal()
     runner = app.state.runner
-    enter = runner._registry.enter
+    enter = runner._supervisor.enter
 
     def hand_over_and_enter(phase):
         if phase is Phase.CLOSED and runner.running:
             runner.task(shield=True).schedule(journal.ends("late", sleep=5))
         enter(phase)
 
-    monkeypatch.setattr(runner._registry, "enter", hand_over_and_enter)
+    monkeypatch.setattr(runner._supervisor, "enter", hand_over_and_enter)
     async with serving(app):
         pass
     assert journal == ["late starts", "late ends"]
@@ -756,7 +764,7 @@ async def test_a_schedule_call_under_way_in_a_thread(caplog, monkeypatch):
     assert runner.tasks == ()
 
 
-@pytest.mark.parametrize("step", ["_cut_off", "_wait_for_tasks", "_give_up"])
+@pytest.mark.parametrize("step", ["_cut_off", "_wait_for_tasks", "_cancel_shielded"])
 async def test_a_drain_that_fails_half_way(step, caplog, monkeypatch):
     """G12, G16: it begins anew, and ends."""
     app, journal = make_app(grace_period=1), Journal()
@@ -879,13 +887,13 @@ async def test_a_schedule_call_under_way_at_the_shield_timeout(shield, monkeypat
     async with serving(app) as server, anyio.create_task_group() as group:
         runner.task(name="stubborn", shield=True).schedule(anyio.sleep_forever)
         group.start_soon(server.shutdown)
-        while runner._registry.phase is not Phase.CLOSED:
+        while runner._supervisor.lifetime.phase is not Phase.CLOSED:
             await anyio.sleep(0.001)
         go_on.set()
     thread.join()
     assert (tasks[0].state, tasks[0].finished.is_set()) == (TaskState.CANCELLED, True)
     assert [line for line in book.lines if "slow" in line] == ["slow scheduled", "slow finished"]
-    assert runner._registry.list_unfinished() == ()
+    assert runner._supervisor.registry.list_unfinished() == ()
 
 
 @pytest.mark.parametrize("end", ["cancel", "cut-off"])

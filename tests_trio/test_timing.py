@@ -10,7 +10,13 @@ from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, R
 from fastapi.responses import FileResponse, StreamingResponse
 
 from fastapi_tasks import Task, Tasks, TaskState, get_tasks
-from tests_trio.support import Journal, make_app, serving, settle
+from tests_trio.support import (
+    Journal,
+    make_app,
+    serving,
+    settle,
+    unsubmitted,
+)
 
 
 async def test_schedule_does_not_wait():
@@ -833,8 +839,9 @@ async def test_a_start_that_is_lost_holds_the_response_until_it_is_cancelled():
 
     @app.get("/")
     async def endpoint(tasks: Tasks):
-        lost = Task(anyio.sleep, (0,), {})
-        tasks._queue.append(lost)
+        lost = unsubmitted(anyio.sleep, 0)
+        lost._owner = tasks.runner._supervisor
+        tasks._route._queue.append(lost)
 
     async with serving(app) as server:
         with anyio.move_on_after(5) as scope:

@@ -2,11 +2,12 @@
 
 from ._core.config import TaskConfig, TaskErrorHandler
 from ._core.instrument import Instrument
+from ._core.request import RequestTasks
+from ._core.runner import TaskRunner
 from ._core.scheduler import TaskScheduler
+from ._core.state import TaskState
 from ._core.statistics import TaskStatistics
-from ._core.supervisor import TaskRunner
-from ._core.task import Task, TaskState
-from ._core.timing import RequestTasks
+from ._core.task import Task
 from ._fastapi.app import Tasks, add_tasks, get_runner, get_tasks
 from .errors import (
     FastAPITasksError,

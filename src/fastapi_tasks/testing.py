@@ -12,10 +12,18 @@ client, `lifespan(app)` runs the app.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+    MutableMapping,
+)
 from contextlib import asynccontextmanager, contextmanager
 from threading import Condition
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 import pytest
@@ -28,11 +36,7 @@ from anyio import (
 )
 from fastapi import FastAPI
 
-from ._core.function import function_name
-from ._core.instrument import GuardedInstrument, Instrument
-from ._core.task import Task
-from ._fastapi.app import get_runner
-from ._fastapi.lifespan import Message, Receive, Send
+from . import Instrument, Task, get_runner
 
 __all__ = (
     "AppClient",
@@ -42,6 +46,10 @@ __all__ = (
     "record_tasks",
     "scheduled_tasks",
 )
+
+_Message: TypeAlias = MutableMapping[str, Any]
+_Receive: TypeAlias = Callable[[], Awaitable[_Message]]
+_Send: TypeAlias = Callable[[_Message], Awaitable[None]]
 
 
 class ScheduledTasks(Instrument):
@@ -86,7 +94,8 @@ class ScheduledTasks(Instrument):
         """
         tasks = self.of(func)
         if len(tasks) != 1:
-            raise AssertionError(f"{len(tasks)} tasks of {function_name(func)} in {self!r}")
+            name = getattr(func, "__qualname__", type(func).__qualname__)
+            raise AssertionError(f"{len(tasks)} tasks of {name} in {self!r}")
         return tasks[0]
 
     def wait(self, timeout: float = 5) -> None:
@@ -100,20 +109,15 @@ class ScheduledTasks(Instrument):
                 raise TimeoutError(f"unfinished tasks after {timeout} s: {self!r}")
 
     def _all_finished(self) -> bool:
-        return all(task._is_finished for task in self._tasks)
+        return all(task.finished.is_set() for task in self._tasks)
 
 
 @contextmanager
 def record_tasks(app: FastAPI) -> Generator[ScheduledTasks]:
     """Record the tasks that the app schedules, however it is run meanwhile."""
-    runner = get_runner(app)
     tasks = ScheduledTasks()
-    guarded = GuardedInstrument(tasks)
-    runner._instruments += (guarded,)
-    try:
+    with get_runner(app).watching(tasks):
         yield tasks
-    finally:
-        runner._instruments = tuple(each for each in runner._instruments if each is not guarded)
 
 
 @pytest.fixture
@@ -171,7 +175,7 @@ async def client(
     with record_tasks(app) as tasks:
         async with lifespan(app) as state:
 
-            async def app_with_state(scope: Message, receive: Receive, send: Send) -> None:
+            async def app_with_state(scope: _Message, receive: _Receive, send: _Send) -> None:
                 await app({**scope, "state": state.copy()}, receive, send)
 
             transport = httpx.ASGITransport(app_with_state, raise_app_exceptions)
@@ -192,12 +196,12 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
     messages = iter(["lifespan.startup", "lifespan.shutdown"])
     errors: list[BaseException] = []
 
-    async def receive() -> Message:
+    async def receive() -> _Message:
         if started.is_set():
             await stop.wait()
         return {"type": next(messages)}
 
-    async def send(_: Message) -> None:
+    async def send(_: _Message) -> None:
         started.set()
 
     async def run() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from .function import exact, is_generator, type_name
@@ -80,8 +80,14 @@ class TaskConfig:
 
     def merge(self, other: TaskConfig) -> TaskConfig:
         """Return a config with `other`'s fields, and this one's wherever `other`'s are `None`."""
-        values = {field.name: getattr(other, field.name) for field in fields(other)}
-        return replace(self, **{name: value for name, value in values.items() if value is not None})
+        merged = object.__new__(TaskConfig)  # both are checked
+        for name in _OPTIONS:
+            value = getattr(other, name)
+            object.__setattr__(merged, name, getattr(self, name) if value is None else value)
+        return merged
+
+
+_OPTIONS = tuple(field.name for field in fields(TaskConfig))
 
 
 def chosen(option: T | Literal[False]) -> T | None:

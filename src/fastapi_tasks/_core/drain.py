@@ -8,9 +8,9 @@ from logging import CRITICAL, ERROR, WARNING
 from anyio import CancelScope, current_time
 from anyio.lowlevel import cancel_shielded_checkpoint
 
+from .lifetime import CLOSED, DRAINING
 from .log import log, names
-from .registry import CLOSED, DRAINING
-from .supervisor import TaskRunner
+from .supervisor import Supervisor
 
 REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
 ROUNDS = 50  # of the event loop, in which those who waited for the last tasks may schedule more
@@ -24,16 +24,16 @@ class Drain:
         shield_timeout: seconds for shielded tasks after that.
     """
 
-    def __init__(self, runner: TaskRunner, grace_period: float, shield_timeout: float) -> None:
-        self._runner = runner
-        self._registry = runner._registry
+    def __init__(self, supervisor: Supervisor, grace_period: float, shield_timeout: float) -> None:
+        self._supervisor = supervisor
+        self._registry = supervisor.registry
         self._grace_period = grace_period
         self._shield_timeout = shield_timeout
         self._deadline = math.inf  # of the shielded tasks; set when their time begins
 
     async def run(self, *, with_grace: bool = False) -> None:
         """Take the five steps, unless they were taken already."""
-        if not self._runner.running:
+        if not self._supervisor.running:
             return
         grace = current_time() + (self._grace_period if with_grace else 0)
         with CancelScope(shield=True):
@@ -44,38 +44,38 @@ class Drain:
                 await self._take_steps(grace)
             finally:
                 try:
-                    self._registry.enter(CLOSED)
+                    self._supervisor.enter(CLOSED)
                 finally:
-                    self._runner._host.end()
+                    self._supervisor.lifetime.end()
 
     async def _take_steps(self, grace: float) -> None:
         """Each of them may be taken twice."""
-        self._runner.stopping.set()
+        self._supervisor.lifetime.stopping.set()
         await self._wait_for_tasks(grace)
         await self._cut_off()
         await self._wait_for_tasks(self._deadline)
-        self._registry.enter(CLOSED)
+        self._supervisor.enter(CLOSED)
         await self._wait_for_tasks(self._deadline)  # what was admitted a moment before
-        self._give_up()
+        self._cancel_shielded()
         await self._wait_for_tasks(math.inf)  # threads, and `schedule()` calls under way in some
 
     async def _cut_off(self) -> None:
         """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
-        runner = self._runner
+        supervisor = self._supervisor
         with self._registry.lock:
-            self._registry.enter(DRAINING)
-            tasks = runner.tasks
+            supervisor.enter(DRAINING)
+            tasks = self._registry.list_tasks()
         if self._deadline == math.inf:
             self._deadline = current_time() + self._shield_timeout
         unshielded = [task for task in tasks if not task.config.shielded]
         if unshielded:
             log(WARNING, "shutdown cancels %d task(s): %s", len(unshielded), names(unshielded))
-        runner._host.cancel_unshielded()  # first, so that none sees another one's end before
+        supervisor.lifetime.cancel_unshielded()  # first, so that none sees another one's end before
         for task in unshielded:
-            if not task._has_begun:
-                runner._discard(task)
-        for line in dict.fromkeys(task._line for task in tasks if task._line is not None):
-            line._release()
+            if not task.has_begun:
+                supervisor.cancel_unstarted(task)
+        for route in dict.fromkeys(task.route for task in tasks if task.route is not None):
+            route.reach_all()
         if tasks:
             await self._settle()
 
@@ -90,18 +90,18 @@ class Drain:
 
     async def _settle(self) -> None:
         """Let those go on who waited for a task: a request whose response it held, say."""
-        for _ in range(ROUNDS if self._runner.running else 0):
+        for _ in range(ROUNDS if self._supervisor.running else 0):
             await cancel_shielded_checkpoint()
 
-    def _give_up(self) -> None:
+    def _cancel_shielded(self) -> None:
         """The end of step 4: cancel the shielded tasks that are still there."""
-        if shielded := [task for task in self._runner.tasks if task.config.shielded]:
+        if shielded := [task for task in self._registry.list_tasks() if task.config.shielded]:
             log(
                 CRITICAL,
                 "shutdown cancels shielded tasks, %s s after the others: %s",
                 self._shield_timeout,
                 names(shielded, at_most=len(shielded)),
             )
-            self._runner._host.cancel_shielded()
+            self._supervisor.lifetime.cancel_shielded()
             for task in shielded:
-                self._runner._discard(task)
+                self._supervisor.cancel_unstarted(task)

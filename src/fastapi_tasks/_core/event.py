@@ -9,7 +9,7 @@ from anyio import Event, EventStatistics
 from anyio.lowlevel import checkpoint
 
 from ..errors import FastAPITasksError
-from .owner import Runner
+from .owner import Owner
 
 
 class TaskEvent(Event):
@@ -19,13 +19,13 @@ class TaskEvent(Event):
     behind this when somebody waits, which is on the app's event loop only.
     """
 
-    __slots__ = ("_event", "_is_set", "_runner")
+    __slots__ = ("_event", "_is_set", "_owner")
 
-    def __new__(cls, runner: Runner | None) -> Self:  # noqa: ARG004
+    def __new__(cls, owner: Owner) -> Self:  # noqa: ARG004
         return object.__new__(cls)
 
-    def __init__(self, runner: Runner | None) -> None:
-        self._runner = runner
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
         self._is_set = False
         self._event: Event | None = None
 
@@ -44,7 +44,7 @@ class TaskEvent(Event):
         if self._is_set:
             await checkpoint()
             return
-        if self._runner is not None and not self._runner._is_here:
+        if not self._owner.is_here:
             raise FastAPITasksError("the task runs in another event loop: wait for it there")
         if self._event is None:
             self._event = Event()

@@ -40,16 +40,14 @@ class LastingGroup:
     current: TaskGroup
     scope: CancelScope
 
-    def __init__(
-        self, kind: str, hosts: TaskGroup, clear_up: Callable[[], Awaitable[None]]
-    ) -> None:
-        """`hosts` is where the tasks that host the groups run, `clear_up` is awaited after a loss.
+    def __init__(self, kind: str, hosts: TaskGroup, on_loss: Callable[[], Awaitable[None]]) -> None:
+        """`hosts` is where the tasks that host the groups run; `on_loss` is awaited after a loss.
 
         It is for tasks that the event loop will not run any more, and that do not know.
         """
         self._kind = kind
         self._hosts = hosts
-        self._clear_up = clear_up
+        self._on_loss = on_loss
         self._opened = Event()
 
     async def open(self) -> None:
@@ -93,7 +91,7 @@ class LastingGroup:
                             log(ERROR, _BROKEN, self._kind)
                             with CancelScope(shield=True):
                                 await self.open()
-                                await self._clear_up()
+                                await self._on_loss()
             except BaseException as exc:
                 error = without_cancellations(exc)
                 if is_interrupt(exc) or not (is_lost or error):
@@ -101,4 +99,4 @@ class LastingGroup:
             if error is not None:
                 log(ERROR, "this broke a task of the event loop", error=error)
                 with CancelScope(shield=True):
-                    await self._clear_up()
+                    await self._on_loss()

@@ -14,7 +14,8 @@ from .task import Task
 class Instrument:
     """Told of every task of an app; override what is of interest. After `trio.abc.Instrument`.
 
-    Pass instances to `add_tasks(app, instruments=[...])`. The methods are called where things
+    Pass instances to `add_tasks(app, instruments=[...])`, or for a time to `runner.watching()`. The
+    methods are called where things
     happen, so they must be quick. One that raises is logged once and not called again.
     """
 
@@ -35,6 +36,9 @@ class GuardedInstrument(Instrument):
     """An instrument that can harm nobody: one that raises is logged, and switched off."""
 
     def __init__(self, instrument: Instrument) -> None:
+        if not issubclass(type(instrument), Instrument):
+            kind = type_name(instrument)
+            raise TypeError(f"instruments must be objects of Instrument's subclasses, not {kind}")
         self._instrument = instrument
 
     def task_scheduled(self, task: Task[..., Any]) -> None:

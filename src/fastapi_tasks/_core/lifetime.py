@@ -1,4 +1,4 @@
-"""The event loop's side of one lifespan: where tasks run, and how other threads get there.
+"""One lifespan of the app, as tasks see it: where they run, and until when.
 
 *Two groups.* Shielded tasks live in one task group and the others in a second one, which the drain
 cancels. Both are hosted by tasks of their own, not by the lifespan's: cancelling a group cancels
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
+from enum import Enum, auto
 from logging import ERROR
 from threading import get_ident
 from typing import Any, TypeVar
@@ -30,31 +31,64 @@ from .mailbox import Mailbox
 T = TypeVar("T")
 
 
-class Host:
-    """Made anew for each lifespan, on its event loop's thread."""
+class Phase(Enum):
+    """They follow one another (G16), on the event loop's thread, under the registry's lock."""
 
-    def __init__(self, max_threads: int, clear_up: Callable[[], Awaitable[None]]) -> None:
-        self.threads = CapacityLimiter(max_threads)
-        self.opened = Event()  # set when tasks can be spawned
+    NEW = auto()  # no lifespan has begun
+    OPEN = auto()  # everything is admitted; the grace period is part of this
+    DRAINING = auto()  # shielded tasks are admitted, and start at once
+    CLOSED = auto()  # nothing is admitted
+
+
+NEW, OPEN, DRAINING, CLOSED = Phase  # quicker than to look them up on their class
+
+
+class Lifetime:
+    """Made anew for each lifespan, on its event loop's thread.
+
+    Attributes:
+        phase: changed by the supervisor.
+        stopping: set when the app begins to shut down.
+        opened: set when tasks can be spawned.
+        threads: what sync tasks take their threads from.
+        mailbox: what other threads have to say.
+    """
+
+    threads: CapacityLimiter  # there once it runs, as is the mailbox
+    mailbox: Mailbox
+
+    def __init__(self, phase: Phase = NEW) -> None:
+        self.phase = phase
+        self.stopping = Event()
+        self.opened = Event()
         self._abandoned = False  # nobody waits for that any more
-        self._thread = get_ident()
-        self.mailbox = Mailbox()
-        self._clear_up = clear_up
+        self._thread = 0
         self._shielded: LastingGroup  # there once `opened`
         self._unshielded: LastingGroup
-        self._ending = CancelScope(shield=True)
+        self._ending: CancelScope
 
-    async def run(self, on_open: Callable[[], None], on_close: Callable[[], None]) -> None:
+    async def run(
+        self,
+        max_threads: int,
+        on_open: Callable[[], None],
+        on_loss: Callable[[], Awaitable[None]],
+        on_close: Callable[[], None],
+    ) -> None:
         """Host the tasks until `end()`, or a `KeyboardInterrupt`.
 
-        `on_close` is called when no task can be spawned from other threads any more.
+        `on_loss` is awaited when a group of tasks was lost, `on_close` is called when no task can
+        be spawned from other threads any more.
         """
+        self._thread = get_ident()
+        self.threads = CapacityLimiter(max_threads)
+        self.mailbox = Mailbox()
+        self._ending = CancelScope(shield=True)
         try:
             self.mailbox.watch_signals()
             with self._ending:
                 async with create_task_group() as hosts:
-                    self._shielded = LastingGroup("shielded", hosts, self._clear_up)
-                    self._unshielded = LastingGroup("unshielded", hosts, self._clear_up)
+                    self._shielded = LastingGroup("shielded", hosts, on_loss)
+                    self._unshielded = LastingGroup("unshielded", hosts, on_loss)
                     await self._shielded.open()
                     await self._unshielded.open()
                     if self._abandoned:

@@ -18,19 +18,19 @@ from .exception import is_a, without_cancellations
 from .function import is_async, is_awaitable, type_name
 from .interrupt import is_interrupt
 from .log import log
-from .task import CANCELLED, FAILED, Task
+from .supervised import SupervisedTask
 
 
-def is_plain(task: Task[..., Any]) -> bool:
+def is_plain(task: SupervisedTask[..., Any]) -> bool:
     """Whether it is to be called as it is, without options that have to do with that."""
     config = task.config
     has_options = (
         config.timeout is not None or config.limiter is not None or config.retry is not None
     )
-    return task._is_async is True and not has_options
+    return task.is_async is True and not has_options
 
 
-async def call_with_options(task: Task[..., Any], threads: CapacityLimiter) -> Any:
+async def call_with_options(task: SupervisedTask[..., Any], threads: CapacityLimiter) -> Any:
     """Call a task's function as its options say: `retry(limiter(thread slot(timeout(call))))`.
 
     No token is held while a retry backs off, and waiting does not use up the timeout.
@@ -61,12 +61,12 @@ class _TaskCall(Call):
 
     __slots__ = ("_task",)
 
-    def __init__(self, task: Task[..., Any], threads: CapacityLimiter) -> None:
+    def __init__(self, task: SupervisedTask[..., Any], threads: CapacityLimiter) -> None:
         super().__init__(
             task.func,
             task.args,
             task.kwargs,
-            is_async=task._is_async is True,
+            is_async=task.is_async is True,
             threads=threads,
             timeout=chosen(task.config.timeout),
             name=task.name,
@@ -79,10 +79,10 @@ class _TaskCall(Call):
 
     async def attempt(self) -> Any:
         if chosen(self._task.config.limiter) is None:
-            self._task.attempts += 1
+            self._task.begin_attempt()
             return await self.start()
         async with self._limiter():  # not as a variable, which may show what it was made of
-            self._task.attempts += 1
+            self._task.begin_attempt()
             return await self.start()
 
     def _limiter(self) -> AbstractAsyncContextManager[Any]:
@@ -103,21 +103,9 @@ def _is_attempt(result: object) -> bool:
     return type(result) is CoroutineType and result.cr_code is _ATTEMPT
 
 
-def judge(task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
-    """Note what a task's call has raised; raise it only if it is a Ctrl+C.
-
-    `scope` is the one that the runner cancels the task by: a cancellation from elsewhere is worth
-    a warning.
-    """
-    failure = without_cancellations(exc)
-    if failure is None:
-        task._enter(CANCELLED)
-    else:
-        task._enter(FAILED, failure)
-    contain(exc, failure, "task %r", task, scope)
-
-
-async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: CancelScope) -> None:
+async def handle_error(
+    task: SupervisedTask[..., Any], threads: CapacityLimiter, scope: CancelScope
+) -> None:
     """Run the error handler of a task that has failed, if it has one for that."""
     handler = chosen(task.config.on_error)
     if handler is None or not is_a(task.exception, Exception):
@@ -132,19 +120,23 @@ async def handle_error(task: Task[..., Any], threads: CapacityLimiter, scope: Ca
         contain(exc, without_cancellations(exc), "the error handler of task %r", task, scope)
     finally:
         call.clear()
-        task._restore_traceback()  # which it has changed if it raised the error again
+        task.restore_traceback()  # which it has changed if it raised the error again
 
 
 def contain(
     exc: BaseException,
     failure: BaseException | None,
     what: str,
-    task: Task[..., Any],
+    task: SupervisedTask[..., Any],
     scope: CancelScope,
 ) -> None:
-    """Say in the log what deserves to be said; let a Ctrl+C pass, and nothing else."""
+    """Say in the log what deserves to be said; let a Ctrl+C pass, and nothing else.
+
+    `scope` is the one that the drain cancels the task by: a cancellation from elsewhere is worth a
+    warning.
+    """
     if failure is None:
-        if not (scope.cancel_called or task._is_cancelling):
+        if not (scope.cancel_called or task.is_cancelling):
             what += " was cancelled, but not by this library: it ended here"
             log(WARNING, what, task.name)
     elif is_interrupt(failure):

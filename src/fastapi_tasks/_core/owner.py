@@ -1,4 +1,4 @@
-"""What a task needs of those it belongs to: its runner, and the line of its run of a route."""
+"""What a task needs of those it belongs to: its supervisor, and the run of a route."""
 
 from __future__ import annotations
 
@@ -9,51 +9,47 @@ from anyio import CapacityLimiter
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .task import Task
+    from .supervised import SupervisedTask
     from .waits import Waiter
 
 
-class Runner(Protocol):
-    """What a task needs of its runner."""
+class Owner(Protocol):
+    """What a task needs of its supervisor."""
 
     @property
-    def _threads(self) -> CapacityLimiter:
+    def threads(self) -> CapacityLimiter:
         """What sync tasks take their threads from."""
         ...
 
     @property
-    def _is_here(self) -> bool:
+    def is_here(self) -> bool:
         """Whether this is the thread of its event loop."""
         ...
 
-    def _cancel(self, task: Task[..., Any]) -> None:
+    def cancel(self, task: SupervisedTask[..., Any]) -> None:
         """Cancel a task, from any thread."""
         ...
 
-    def _withdraw(self, task: Task[..., Any]) -> None:
-        """End a task whose `schedule()` call fails, unless it runs already."""
-        ...
 
+class Route(Protocol):
+    """What a task needs of its run of a route: when it may start, and after which others."""
 
-class Line(Protocol):
-    """The tasks of one run of a route: when they may start, and in which order."""
-
-    def _add(self, task: Task[..., Any]) -> bool:
+    def add(self, task: SupervisedTask[..., Any]) -> bool:
         """Take a task in; return whether it starts now."""
         ...
 
-    def _release(self) -> None:
+    def reach_all(self) -> None:
         """Start what waits for a timing point, as if all of them had come."""
         ...
 
-    def _remove(self, task: Task[..., Any]) -> None:
-        """Forget a task that will not start."""
+    def remove(self, task: SupervisedTask[..., Any]) -> None:
+        """Take a task out that will not start."""
         ...
 
-    def _take_turn(self, task: Task[..., Any]) -> bool:
+    def take_turn(self, task: SupervisedTask[..., Any]) -> bool:
         """Take a task out, if each one before it has started, or will not; return whether so."""
         ...
 
-    def _needed_by(self, task: Task[..., Any]) -> Iterable[Waiter]:
+    def needed_by(self, task: SupervisedTask[..., Any]) -> Iterable[Waiter]:
         """What has to end before a task can start."""
         ...

@@ -4,15 +4,13 @@ Each task is in it from its admission to its end, wherever it is meanwhile: wait
 point, on its way from another thread, running, in its error handler. Joining, draining and counting
 look at nothing else.
 
-Phases (G16) change on the event loop's thread, under the lock: `NEW`, then for each lifespan
-`OPEN`, `DRAINING` (admits shielded tasks only) and `CLOSED`. Admission takes the same lock: a task
-is either in the registry before a phase ends, and meets that end there, or it meets the next phase.
+Admission takes its lock, and so does a change of phase (G16): a task is either in the registry
+before a phase ends, and meets that end there, or it meets the next phase.
 """
 
 from __future__ import annotations
 
 import math
-from enum import Enum, auto
 from threading import RLock
 from typing import Any
 
@@ -23,16 +21,10 @@ from ..errors import (
     TasksClosedError,
     TooManyTasksError,
 )
+from .lifetime import CLOSED, NEW, OPEN, Lifetime, Phase
+from .state import FAILED, SUCCEEDED
 from .statistics import TaskStatistics
-from .task import CANCELLED, FAILED, SUCCEEDED, Task
-
-
-class Phase(Enum):
-    NEW = auto()  # no lifespan has begun
-    OPEN = auto()  # everything is admitted; the grace period is part of this
-    DRAINING = auto()  # shielded tasks are admitted, and start at once
-    CLOSED = auto()  # nothing is admitted
-
+from .supervised import SupervisedTask
 
 _REMEDY = (
     "servers run it (uvicorn: without --lifespan off), but not that of a mounted app: call "
@@ -41,15 +33,12 @@ _REMEDY = (
     "app.router.lifespan_context(app), which bypasses what stands around the app"
 )
 
-NEW, OPEN, DRAINING, CLOSED = Phase  # quicker than to look them up on their class
-
 
 class Registry:
     """The unfinished tasks of an app.
 
     Attributes:
         lock: held for some instructions, by any thread.
-        phase: changed by `enter()` only.
         tasks: a set that keeps its order; `list_tasks()` is for other threads.
         dropped: tasks that did not run, since the app is shutting down; they have finished, but for
             what the event loop has to tell of that.
@@ -57,24 +46,19 @@ class Registry:
 
     def __init__(self, max_tasks: int | None) -> None:
         self.lock = RLock()  # a signal handler may schedule too, wherever it interrupts us
-        self.phase = NEW
-        self.tasks: dict[Task[..., Any], None] = {}
-        self.dropped: dict[Task[..., Any], None] = {}
+        self.tasks: dict[SupervisedTask[..., Any], None] = {}
+        self.dropped: dict[SupervisedTask[..., Any], None] = {}
         self._max_tasks = math.inf if max_tasks is None else max_tasks
         self._succeeded = self._failed = self._cancelled = self._refused = 0  # as in `statistics()`
         self._running = 0  # how many of the tasks have begun
         self._idle = Event()  # set when both get empty; replaced by who waits for that
 
-    def enter(self, phase: Phase) -> None:
-        with self.lock:
-            self.phase = phase
-
-    def admit(self, task: Task[..., Any]) -> bool:
+    def admit(self, task: SupervisedTask[..., Any], lifetime: Lifetime) -> bool:
         """Take a task in, or raise; return whether it runs."""
         with self.lock:
-            is_open = self.phase is OPEN
+            is_open = lifetime.phase is OPEN
             if not is_open:
-                self._check_phase()
+                self._check_phase(lifetime.phase)
             if len(self.tasks) >= self._max_tasks:
                 self._refused += 1
                 raise TooManyTasksError(
@@ -84,17 +68,16 @@ class Registry:
             if is_open or task.config.shielded:
                 self.tasks[task] = None
                 return True
-            task._enter(CANCELLED)
             self._cancelled += 1
             self.dropped[task] = None
             return False
 
-    def _check_phase(self) -> None:
-        if self.phase is NEW:
+    def _check_phase(self, phase: Phase) -> None:
+        if phase is NEW:
             raise FastAPITasksUninitializedAppError(
                 f"the app's lifespan has not been run, so no task can be scheduled: {_REMEDY}"
             )
-        if self.phase is CLOSED:
+        if phase is CLOSED:
             self._refused += 1
             raise TasksClosedError(
                 "the app has shut down and accepts no more tasks: schedule before the code "
@@ -102,11 +85,15 @@ class Registry:
                 f"was to run once more: {_REMEDY}"
             )
 
-    def begin(self, task: Task[..., Any]) -> None:
+    def begin(self, task: SupervisedTask[..., Any]) -> None:
         """Note that a task runs, its error handler included, until it is removed."""
-        task._has_begun, self._running = True, self._running + 1
+        task.has_begun, self._running = True, self._running + 1
 
-    def remove(self, task: Task[..., Any]) -> None:
+    def has(self, task: SupervisedTask[..., Any]) -> bool:
+        """Whether it has not finished."""
+        return task in self.tasks or task in self.dropped
+
+    def remove(self, task: SupervisedTask[..., Any]) -> None:
         """Count a task as finished, once."""
         with self.lock:
             try:
@@ -114,7 +101,7 @@ class Registry:
             except KeyError:
                 self.dropped.pop(task, None)  # which is counted already
                 return
-            self._running -= task._has_begun
+            self._running -= task.has_begun
             if task.state is SUCCEEDED:
                 self._succeeded += 1
             elif task.state is FAILED:
@@ -136,12 +123,12 @@ class Registry:
                 self._idle = Event()
             await self._idle.wait()
 
-    def list_unfinished(self) -> tuple[Task[..., Any], ...]:
+    def list_unfinished(self) -> tuple[SupervisedTask[..., Any], ...]:
         """The tasks that the shutdown waits for, those that did not run included."""
         with self.lock:
             return (*self.tasks, *self.dropped)
 
-    def list_tasks(self) -> tuple[Task[..., Any], ...]:
+    def list_tasks(self) -> tuple[SupervisedTask[..., Any], ...]:
         with self.lock:
             return tuple(self.tasks)
 

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from .config import TaskConfig, TaskErrorHandler, TaskRetry
 from .function import Uncallable, why_not
+from .owner import Route
+from .supervised import SupervisedTask
+from .supervisor import Supervisor
 from .task import Task, Timing
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class TaskScheduler(Uncallable, ABC):
+class TaskScheduler(Uncallable):
     """Schedules tasks for one timing point, with one set of options.
 
     It can be kept, and used any number of times, from any thread.
     """
 
-    __slots__ = ("_config", "_timing")
+    __slots__ = ("__weakref__", "_config", "_route", "_supervisor", "_timing")
 
-    def __init__(self, timing: Timing, config: TaskConfig) -> None:
+    def __init__(
+        self, supervisor: Supervisor, route: Route | None, timing: Timing, config: TaskConfig
+    ) -> None:
+        self._supervisor = supervisor
+        self._route = route
         self._timing: Timing = timing
         self._config = config
-
-    @property
-    def _root(self) -> TaskScheduler:
-        return self
-
-    @abstractmethod
-    def _submit(self, task: Task[..., Any]) -> None:
-        """Hand a new task over to the runner."""
 
     @overload
     def schedule(
@@ -60,15 +58,16 @@ class TaskScheduler(Uncallable, ABC):
             TasksClosedError: the app has shut down.
             TooManyTasksError: as many tasks are unfinished as `add_tasks(max_tasks=)` allows.
         """
-        task: Task[..., Any] = Task(func, args, kwargs, self._config, self._timing)
+        task: SupervisedTask[..., Any] = SupervisedTask(
+            func, args, kwargs, self._config, self._timing, self._supervisor, self._route
+        )
         del func, args, kwargs  # no traceback of what follows shows them (G13)
-        if task._is_async is None:
+        if task.is_async is None:
             raise TypeError(why_not(task.func))
         try:
-            self._submit(task)
+            self._supervisor.submit(task)
         except BaseException:
-            if task._runner is not None:
-                task._runner._withdraw(task)
+            self._supervisor.withdraw(task)
             raise
         return task
 
@@ -100,7 +99,9 @@ class TaskScheduler(Uncallable, ABC):
             hold_response=hold_response,
             even_if_failed=even_if_failed,
         )
-        return DerivedScheduler(self._root, self._timing, self._config.merge(options))
+        return TaskScheduler(
+            self._supervisor, self._route, self._timing, self._config.merge(options)
+        )
 
     if not TYPE_CHECKING:  # which say the same of these
 
@@ -117,20 +118,3 @@ class TaskScheduler(Uncallable, ABC):
                     "add_task(func, arg), write tasks.after_response.schedule(func, arg)"
                 )
             raise AttributeError(f"{type(self).__qualname__!r} object has no attribute {name!r}")
-
-
-class DerivedScheduler(TaskScheduler):
-    """Another scheduler's, with a timing point or options of its own."""
-
-    __slots__ = ("_derived_from",)
-
-    def __init__(self, root: TaskScheduler, timing: Timing, config: TaskConfig) -> None:
-        super().__init__(timing, config)
-        self._derived_from = root
-
-    @property
-    def _root(self) -> TaskScheduler:
-        return self._derived_from
-
-    def _submit(self, task: Task[..., Any]) -> None:
-        self._derived_from._submit(task)

@@ -1,61 +1,61 @@
-"""The runner: the one owner of all tasks of an app.
+"""The supervisor: a task's whole way, from its `schedule()` call to its end.
 
 Theory of operation
 -------------------
 
-*One registry* (`_registry`) holds each task from its admission to its end, wherever it is
-meanwhile, and the phases of the lifespan, by which it admits them.
+A task is *admitted* (`submit()`): the registry holds it from now until it has finished, wherever it
+is meanwhile. It may have to *wait* for its timing point, which is the business of its run of a
+route (`timing`), and for the event loop, if `schedule()` was called in another thread (`mailbox`).
+Then it *starts*: a task of the event loop is spawned for it, in one of the two task groups of the
+lifespan (`lifetime`). That one *runs* it (`run()`): its function, with its options and its error
+handler (`outcome`). Then it *ends*, and has *finished* when everybody has been told.
 
-*The state is the truth.* A task may be cancelled while it waits, while it travels, and while its
-coroutine is spawned and has not run. None of these places is searched: whoever comes to start a
-task that is no longer `PENDING` passes over it.
+It may be *cancelled* anywhere on this way. None of the places where it may be is searched: the
+state is the truth (`state`), and whoever comes to start a task that is no longer `PENDING` passes
+over it.
 
-Where tasks run is the host's business (`_host`), in which order the line's (`_request`), and when
-the phases change the lifespan's (`_lifespan`).
+All changes of state are here, and so is what follows from them: `run()` and `_finish()` have the
+events set, the counts changed and the instruments told.
+
+When a lifespan is over, and in which steps, is the drain's business (`drain`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import Coroutine, Generator, Iterable
+from contextlib import contextmanager, suppress
 from functools import partial
 from inspect import CORO_CREATED, getcoroutinestate
 from logging import ERROR, WARNING
 from typing import Any
 
-from anyio import CancelScope, CapacityLimiter, Event, TaskHandle
+from anyio import CancelScope, CapacityLimiter, TaskHandle
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from ..errors import FastAPITasksError
 from .call import thread_slot
 from .config import TaskConfig
 from .exception import without_cancellations
 from .instrument import GuardedInstrument, Instrument
-from .lifetime import Host
-from .log import log
-from .outcome import call_with_options, contain, handle_error, is_plain, judge
-from .registry import DRAINING, OPEN, Registry
-from .scheduler import TaskScheduler
-from .statistics import TaskStatistics
-from .task import CANCELLED, PENDING, RUNNING, SUCCEEDED, Task
-from .waits import Recorded, waiters_here, way
+from .lifetime import CLOSED, DRAINING, OPEN, Lifetime, Phase
+from .log import log, names
+from .outcome import call_with_options, contain, handle_error, is_plain
+from .registry import Registry
+from .state import CANCELLED, FAILED, PENDING, RUNNING
+from .supervised import SupervisedTask
 
 _GOING_ON = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
 _NOT_SHIELDED = "the app is shutting down and the task is not shielded"
 
 
-class TaskRunner(TaskScheduler):
-    """Owns the tasks of an app, and schedules those that belong to no request.
-
-    `add_tasks()` makes it. It works while the app's lifespan runs, from any thread, for the
-    lifespan's own code and for tasks as well.
+class Supervisor:
+    """Has the tasks of one app, over all its lifespans.
 
     Attributes:
-        stopping: set when the app begins to shut down: the moment for endless loops to end. A new
-            event for each lifespan.
+        config: the default options of all tasks.
+        registry: the unfinished tasks.
+        instruments: replaced, never changed: any thread may iterate.
+        lifetime: of the latest lifespan.
     """
-
-    stopping: Event
 
     def __init__(
         self,
@@ -65,217 +65,248 @@ class TaskRunner(TaskScheduler):
         max_threads: int,
         instruments: Iterable[Instrument],
     ) -> None:
-        super().__init__("now", config)
-        self._registry = Registry(max_tasks)
+        self.config = config
+        self.registry = Registry(max_tasks)
+        self.instruments = tuple(map(GuardedInstrument, instruments))
+        self.lifetime = Lifetime()
         self._max_threads = max_threads
-        # Replaced, never changed: any thread may iterate.
-        self._instruments = tuple(map(GuardedInstrument, instruments))
-        self.stopping = Event()
-        self._host: Host  # of the latest lifespan
+
+    # The lifespan.
 
     @property
     def running(self) -> bool:
-        """Whether tasks are admitted: from the lifespan's start to the end of the drain."""
-        return self._registry.phase in (OPEN, DRAINING)
+        """Whether tasks are admitted."""
+        return self.lifetime.phase in (OPEN, DRAINING)
 
     @property
-    def tasks(self) -> tuple[Task[..., Any], ...]:
-        """The unfinished tasks; those that wait for their timing point are among them."""
-        return self._registry.list_tasks()
+    def is_here(self) -> bool:
+        return self.lifetime.is_here
 
-    def statistics(self) -> TaskStatistics:
-        """Return the counts of this moment."""
-        return self._registry.statistics()
+    @property
+    def threads(self) -> CapacityLimiter:
+        return self.lifetime.threads
 
-    async def join(self) -> None:
-        """Wait until no task is unfinished; tasks that wait for their timing point count.
+    def enter(self, phase: Phase) -> None:
+        with self.registry.lock:
+            self.lifetime.phase = phase
 
-        Raises:
-            FastAPITasksError: in a task of this runner, or in a route that one of them waits for:
-                they would wait for themselves.
-        """
-        tasks, waiters = self.tasks, waiters_here()
-        for waiter in waiters:
-            if way(tasks, waiter):
-                raise FastAPITasksError(f"{waiter._title} would wait for itself: join() elsewhere")
-        with Recorded(waiters, tasks):
-            await self._registry.wait_until_idle()
+    def begin_lifetime(self) -> Lifetime:
+        self.lifetime = Lifetime(self.lifetime.phase)
+        return self.lifetime
+
+    async def run_lifetime(self) -> None:
+        """Have tasks running, from now to the end of the drain."""
+        opens = partial(self.enter, OPEN)
+        try:
+            await self.lifetime.run(self._max_threads, opens, self.end_stranded, self._close)
+        finally:
+            self._close()
+            self._end_left(self.registry.list_unfinished())
+
+    def _close(self) -> None:
+        self.enter(CLOSED)
+        self._end_left([task for task in self.registry.list_tasks() if task.state is PENDING])
+
+    def _end_left(self, left: Iterable[SupervisedTask[..., Any]]) -> None:
+        """Only a `KeyboardInterrupt` or a forced end of the event loop leaves any."""
+        if left := tuple(left):
+            what = f"{len(left)} task(s) do not run: {names(left)}"
+            log(WARNING, "the runner was ended: %s", what)
+        for task in left:
+            self._end_by_force(task)
+
+    @contextmanager
+    def watching(self, instrument: GuardedInstrument) -> Generator[None]:
+        """Tell one more instrument."""
+        with self.registry.lock:
+            self.instruments += (instrument,)
+        try:
+            yield
+        finally:
+            with self.registry.lock:
+                left = [each for each in self.instruments if each is not instrument]
+                self.instruments = tuple(left)
 
     # Admission and start: from any thread.
 
-    @property
-    def _is_here(self) -> bool:
-        return self._host.is_here
-
-    @property
-    def _threads(self) -> CapacityLimiter:
-        return self._host.threads
-
-    def _submit(self, task: Task[..., Any]) -> None:
-        task._runner = self
-        runs = self._registry.admit(task)
+    def submit(self, task: SupervisedTask[..., Any]) -> None:
+        """Admit a task, and have it start when its time has come."""
+        runs = self.registry.admit(task, self.lifetime)
         try:
-            for instrument in self._instruments:
+            if not runs:
+                task.enter(CANCELLED)
+            for instrument in self.instruments:
                 instrument.task_scheduled(task)
             if not runs:
-                task._has_ended = True
+                task.has_ended = True
                 log(WARNING, "task %r does not run: %s", task.name, _NOT_SHIELDED)
-            elif task._line is None or task._line._add(task):
+            elif task.route is None or task.route.add(task):
                 self._start(task)
         finally:
-            task._is_handed_over = True
-            if task._has_ended:
-                self._host.call(partial(self._finish, task))
+            task.is_handed_over = True
+            if task.has_ended:
+                self.lifetime.call(partial(self._finish, task))
 
-    def _withdraw(self, task: Task[..., Any]) -> None:
-        # An exception may come anywhere in `_submit()`, and the stack may be all but used up: so
+    def withdraw(self, task: SupervisedTask[..., Any]) -> None:
+        """End a task whose `schedule()` call fails, unless it runs already."""
+        # An exception may come anywhere in `submit()`, and the stack may be all but used up: so
         # this needs no more of it than the admission did. The loop does the rest.
-        task._is_handed_over = True
-        if task in self._registry.tasks or task in self._registry.dropped:
-            self._host.mailbox.post(partial(self._discard, task))  # `_host.post()` is one call more
+        task.is_handed_over = True
+        if self.registry.has(task):
+            self.lifetime.mailbox.post(partial(self.cancel_unstarted, task))
 
-    def _start(self, task: Task[..., Any]) -> None:
+    def _start(self, task: SupervisedTask[..., Any]) -> None:
         """Have a task run on the event loop: spawn it, or leave that to the loop's thread."""
-        if task.state is not PENDING or task._handle is not None:  # cancelled, or started already
+        if task.state is not PENDING or task.handle is not None:  # cancelled, or started already
             return
-        context = task._context
+        context = task.context
         shielded = task.config.shield is True
-        task._handle = self._host.spawn(
-            self._run, task, shielded=shielded, name=task.name, context=context
+        task.handle = self.lifetime.spawn(
+            self.run, task, shielded=shielded, name=task.name, context=context
         )
-        if task._handle is not None:
-            task._context = None
+        if task.handle is not None:
+            task.context = None
         else:
             if context is None:  # an empty one is falsy
-                task._context = self._host.copy_context()
-            self._host.post(partial(self._start_late, task))
+                task.context = self.lifetime.copy_context()
+            self.lifetime.post(partial(self.start_late, task))
 
-    def _start_late(self, task: Task[..., Any]) -> None:
+    def start_late(self, task: SupervisedTask[..., Any]) -> None:
         """Start a task whose `schedule()` call has returned, and cannot raise."""
         try:
             self._start(task)
         except Exception as exc:
             log(ERROR, "task %r cannot be started", task.name, error=exc)
-            self._discard(task)
+            self.cancel_unstarted(task)
 
-    def _cancel(self, task: Task[..., Any]) -> None:
-        self._host.call(partial(self._cancel_here, task))
+    def cancel(self, task: SupervisedTask[..., Any]) -> None:
+        self.lifetime.call(partial(self._cancel_here, task))
 
-    def _cancel_here(self, task: Task[..., Any]) -> None:
-        if not task._has_begun:
-            self._discard(task)
-        elif task._handle is not None:
-            task._handle.cancel()
+    # On the event loop's thread.
 
-    # Running: on the event loop's thread.
+    def _cancel_here(self, task: SupervisedTask[..., Any]) -> None:
+        if not task.has_begun:
+            self.cancel_unstarted(task)
+        elif task.handle is not None:
+            task.handle.cancel()
 
-    async def _run(self, task: Task[..., Any], scope: CancelScope) -> None:
+    async def run(self, task: SupervisedTask[..., Any], scope: CancelScope) -> None:
         """Run a task, from its turn to the end of its error handler."""
-        line, threads = task._line, self._host.threads
+        route, threads = task.route, self.lifetime.threads
         try:
-            while line is not None and task.state is PENDING and not line._take_turn(task):
+            while route is not None and task.state is PENDING and not route.take_turn(task):
                 await cancel_shielded_checkpoint()
             if task.state is not PENDING:  # cancelled meanwhile
                 return
-            task._enter(RUNNING)
-            task._run_here()
-            self._registry.begin(task)
+            task.enter(RUNNING)
+            task.run_here()
+            self.registry.begin(task)
             if thread_slot.get() is not None:  # of the thread that scheduled it
                 thread_slot.set(None)
             try:
-                for instrument in self._instruments:
+                for instrument in self.instruments:
                     instrument.task_started(task)
                 if is_plain(task):  # most: no coroutine of ours is around it
-                    task.attempts = 1
-                    task._result = await task.func(*task.args, **task.kwargs)
+                    task.begin_attempt()
+                    task.succeed(await task.func(*task.args, **task.kwargs))
                 else:
-                    task._result = await call_with_options(task, threads)
+                    task.succeed(await call_with_options(task, threads))
             except BaseException as exc:
-                judge(task, exc, scope)
-            else:
-                task._enter(SUCCEEDED)
+                self._fail(task, exc, scope)
             if task.exception is not None:
                 await handle_error(task, threads, scope)
         except BaseException as exc:
             self._break_off(task, exc, scope)
         finally:
             self._end(task)
-            del task, line  # an exception of the task's may hold this frame
+            del task, route  # an exception of the task's may hold this frame
 
-    def _break_off(self, task: Task[..., Any], exc: BaseException, scope: CancelScope) -> None:
+    def _fail(self, task: SupervisedTask[..., Any], exc: BaseException, scope: CancelScope) -> None:
+        """Note what its call has raised; raise it only if it is a Ctrl+C."""
+        failure = without_cancellations(exc)
+        if failure is None:
+            task.enter(CANCELLED)
+        else:
+            task.enter(FAILED, failure)
+        contain(exc, failure, "task %r", task, scope)
+
+    def _break_off(
+        self, task: SupervisedTask[..., Any], exc: BaseException, scope: CancelScope
+    ) -> None:
         """The last guard (G12): whatever else was wrong, the task ends, and it is said."""
         failure = without_cancellations(exc)
-        if task.state is PENDING and failure is None:  # hit in its turn
-            self._lose(task)
+        if task.state is PENDING and failure is None:
+            self._cancel_hit(task)
         elif task.state is RUNNING:
-            judge(task, exc, scope)
+            self._fail(task, exc, scope)
         else:
-            self._discard(task)
+            self.cancel_unstarted(task)
             contain(exc, failure, "the start or the end of task %r", task, scope)
 
-    async def _clear_up(self) -> None:
+    def _cancel_hit(self, task: SupervisedTask[..., Any]) -> None:
+        """Its task of the event loop was hit by asyncio's `Task.cancel()` before it has begun."""
+        log(WARNING, "task %r was cancelled, but not by this library", task.name)
+        self.cancel_unstarted(task)
+
+    def cancel_unstarted(self, task: SupervisedTask[..., Any]) -> None:
+        """Cancel a task, if it has not started."""
+        if task.state is PENDING:
+            task.enter(CANCELLED)
+            if task.route is not None:
+                with self.registry.lock:
+                    task.route.remove(task)
+        if not task.has_begun:
+            self._end(task)
+
+    async def end_stranded(self) -> None:
         """End the tasks that a lost task group has left, which the event loop will not run."""
         before = self._unbegun()
         for _ in range(2):  # within which any other one begins, on Trio too
             await cancel_shielded_checkpoint()
         for task in before.keys() & self._unbegun().keys():
             before[task].close()
-            self._lose(task)
-        for task in self.tasks:
-            handle = task._handle
+            self._cancel_hit(task)
+        for task in self.registry.list_tasks():
+            handle = task.handle
             if handle is not None and handle.status not in _GOING_ON:  # it was not let end
                 with suppress(RuntimeError):  # it goes on all the same
                     handle.coro.close()  # now, not at some garbage collection
-                self._give_up(task)
-            elif task._has_ended:  # it has failed to say so
-                self._give_up(task)
-        self._registry.note_idle()  # should a task have failed to do so
+                self._end_by_force(task)
+            elif task.has_ended:  # it has failed to say so
+                self._end_by_force(task)
+        self.registry.note_idle()  # should a task have failed to do so
 
-    def _unbegun(self) -> dict[Task[..., Any], Coroutine[Any, Any, None]]:
+    def _unbegun(self) -> dict[SupervisedTask[..., Any], Coroutine[Any, Any, None]]:
         """The tasks that are spawned and have not taken their first step."""
-        coros = {task: task._handle.coro for task in self.tasks if task._handle is not None}
+        tasks = self.registry.list_tasks()
+        coros = {task: task.handle.coro for task in tasks if task.handle is not None}
         return {
             task: coro for task, coro in coros.items() if getcoroutinestate(coro) == CORO_CREATED
         }
 
-    def _lose(self, task: Task[..., Any]) -> None:
-        """Discard a task whose event-loop task was hit by asyncio's `Task.cancel()`."""
-        log(WARNING, "task %r was cancelled, but not by this library", task.name)
-        self._discard(task)
-
-    def _discard(self, task: Task[..., Any]) -> None:
-        """Cancel a task, if it has not started."""
-        if task.state is PENDING:
-            task._enter(CANCELLED)
-            if task._line is not None:
-                with self._registry.lock:
-                    task._line._remove(task)
-        if not task._has_begun:
-            self._end(task)
-
-    def _give_up(self, task: Task[..., Any]) -> None:
+    def _end_by_force(self, task: SupervisedTask[..., Any]) -> None:
         """End a task that the event loop does not run any more."""
-        task._is_handed_over = True
-        if task.state._leads_to:
-            task._enter(CANCELLED)
+        task.is_handed_over = True
+        if not task.state.is_final:
+            task.enter(CANCELLED)
         self._end(task)
 
-    def _end(self, task: Task[..., Any]) -> None:
+    def _end(self, task: SupervisedTask[..., Any]) -> None:
         """Nothing of the task runs any more, or will."""
-        task._has_ended = True
+        task.has_ended = True
         self._finish(task)
 
-    def _finish(self, task: Task[..., Any]) -> None:
+    def _finish(self, task: SupervisedTask[..., Any]) -> None:
         """The task has finished, once; of a cancelled one its unused coroutine says so again.
 
         While its `schedule()` call is under way, in a thread, that is too early: instruments hear
         of its end after its beginning, and the shutdown waits for the thread.
         """
-        registry = self._registry
-        if not task._is_handed_over or not (task in registry.tasks or task in registry.dropped):
+        registry = self.registry
+        if not task.is_handed_over or not registry.has(task):
             return
-        task._finish()
+        task.finish()
         registry.remove(task)
-        for instrument in self._instruments:
+        for instrument in self.instruments:
             instrument.task_finished(task)
         registry.note_idle()

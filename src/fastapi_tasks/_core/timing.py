@@ -4,8 +4,8 @@ Theory of operation
 -------------------
 
 A request runs one route, as a rule; a middleware that tries again or a batch endpoint runs more,
-and each run has tasks and timing points of its own. The request's exchange (`_exchange`) tells them
-when the response starts and when it has ended; `_fastapi` tells a run when its route has.
+and each run has tasks and timing points of its own. It is told when its route has ended, when the
+response starts, and when that has ended.
 
 *Order* (G4). Tasks that are spawned together do not start in that order on Trio, which reverses
 every other batch. So a run keeps those of its tasks that have been spawned and have not started
@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from logging import INFO
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from weakref import WeakSet, ref
 
 from anyio import get_current_task
@@ -31,110 +31,95 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 
 from .exception import without_cancellations
 from .function import is_async
+from .lifetime import OPEN
 from .log import log, names
-from .registry import OPEN
-from .scheduler import DerivedScheduler, TaskScheduler
-from .supervisor import TaskRunner
-from .task import PENDING, Task, Timing
-from .waits import Waiter, is_call_of_thread, route, running
-
-if TYPE_CHECKING:
-    from .._fastapi.exchange import Exchange
+from .state import PENDING
+from .supervised import SupervisedTask
+from .supervisor import Supervisor
+from .task import Timing
+from .waits import Waiter, enter_route, is_call_of_thread, running
 
 _ROUNDS = 100  # of the event loop, within which what was handed over starts: it takes a few
 
 
-class RequestTasks(TaskScheduler):
-    """The scheduler of one run of a route; as such it schedules tasks that start now.
+class Response(Protocol):
+    """What a run of a route has to know of its request's response."""
 
-    "Now" is when the endpoint first waits for something, and before the response starts.
+    def holding(self) -> list[SupervisedTask[..., Any]]:
+        """The tasks that it still waits for."""
+        ...
 
-    Attributes:
-        runner: the app's runner, for work that belongs to no request.
+
+class RouteRun:
+    """One run of a route, made in its task of the event loop.
+
+    Args:
+        response: the request's, if the run belongs to one.
+        endpoint: the route's function.
     """
-
-    runner: TaskRunner
 
     __slots__ = (
         "__weakref__",
-        "_awaited",
         "_endpoint",
-        "_exchange",
         "_holding",
         "_outer",
         "_queue",
         "_responded",
+        "_response",
         "_route_task",
         "_waiting",
-        "runner",
+        "awaited",
+        "supervisor",
     )
 
     def __init__(
-        self, runner: TaskRunner, exchange: Exchange | None = None, endpoint: object = None
+        self, supervisor: Supervisor, response: Response | None = None, endpoint: object = None
     ) -> None:
-        super().__init__("now", runner._config)
-        self.runner = runner
+        self.supervisor = supervisor
         # The timing points still to come, in their order, and what waits for them; the queue is of
-        # those that were spawned. Both are added to under the runner's lock.
-        self._waiting: dict[Timing, dict[Task[..., Any], None]] = {
+        # those that were spawned. Both are added to under the registry's lock.
+        self._waiting: dict[Timing, dict[SupervisedTask[..., Any], None]] = {
             "after_route": {},
             "after_response": {},
         }
-        self._queue: deque[Task[..., Any]] = deque()
+        self._queue: deque[SupervisedTask[..., Any]] = deque()
         # What the response waits for: weak, since a WebSocket may have any number, and no response.
-        self._holding: WeakSet[Task[..., Any]] | None = None
+        self._holding: WeakSet[SupervisedTask[..., Any]] | None = None
         self._responded = False
         # Whose code it is that runs in the route, as far as waits are concerned.
         self._route_task = get_current_task().id
         self._endpoint = endpoint
         self._outer = running.get()  # the task that the whole request runs in, if any
-        self._awaited: Iterable[Waiter] = ()
-        self._exchange = None if exchange is None else ref(exchange)  # it has this, and would stay
-        route.set(ref(self))
+        self.awaited: Iterable[Waiter] = ()
+        self._response = None if response is None else ref(response)  # it has this, and would stay
+        enter_route(self)
 
-    @property
-    def after_route(self) -> TaskScheduler:
-        """For tasks that start when the endpoint has returned, before the response is sent.
+    # Its tasks, as the supervisor sees them.
 
-        Function-scoped dependencies are closed by then. If the route fails, these are dropped.
-        """
-        return DerivedScheduler(self, "after_route", self._config)
-
-    @property
-    def after_response(self) -> TaskScheduler:
-        """For tasks that start when the whole response has been handed to the server.
-
-        If the route fails, these are dropped.
-        """
-        return DerivedScheduler(self, "after_response", self._config)
-
-    def _submit(self, task: Task[..., Any]) -> None:
-        task._line = self
-        self.runner._submit(task)
-
-    # What follows is called by the exchange and by the runner.
-
-    def _add(self, task: Task[..., Any]) -> bool:
-        with self.runner._registry.lock:
+    def add(self, task: SupervisedTask[..., Any]) -> bool:
+        """Take a task in; return whether it starts now."""
+        supervisor = self.supervisor
+        with supervisor.registry.lock:
             if task.state is not PENDING:
                 return False
             if task.config.hold_response and not self._responded:
                 self._hold_response_for(task)
             waiting = self._waiting.get(task.timing)
-            if waiting is None or self.runner._registry.phase is not OPEN:  # now, or passed (G7)
+            if waiting is None or supervisor.lifetime.phase is not OPEN:  # now, or passed (G7)
                 self._queue.append(task)
                 return True
-            task._context = self.runner._host.copy_context()
+            task.context = supervisor.lifetime.copy_context()
             waiting[task] = None
             return False
 
-    def _hold_response_for(self, task: Task[..., Any]) -> None:
+    def _hold_response_for(self, task: SupervisedTask[..., Any]) -> None:
         if task.timing != "after_response":
             if self._holding is None:
                 self._holding = WeakSet()
             self._holding.add(task)
 
-    def _remove(self, task: Task[..., Any]) -> None:
+    def remove(self, task: SupervisedTask[..., Any]) -> None:
+        """Take a task out that will not start."""
         self._waiting.get(task.timing, {}).pop(task, None)
         queue = self._queue  # what stands between others is taken out when their turn comes
         while queue and queue[-1].state is not PENDING:
@@ -142,37 +127,50 @@ class RequestTasks(TaskScheduler):
         while queue and queue[0].state is not PENDING:
             queue.popleft()
 
-    def _reach(self, timing: Timing) -> None:
+    def take_turn(self, task: SupervisedTask[..., Any]) -> bool:
+        """Take a task out, if each one before it has started, or will not; return whether so."""
+        queue = self._queue
+        while queue[0] is not task:
+            if queue[0].state is PENDING:
+                return False
+            queue.popleft()  # it was cancelled, and has no turn
+        queue.popleft()
+        return True
+
+    # The timing points.
+
+    def reach(self, timing: Timing) -> None:
         """A timing point has come: start the tasks that wait for it, once."""
         if timing not in self._waiting:
             return
-        tasks: tuple[Task[..., Any], ...] = ()
+        tasks: tuple[SupervisedTask[..., Any], ...] = ()
         try:
-            with self.runner._registry.lock:
+            with self.supervisor.registry.lock:
                 tasks = tuple(self._waiting[timing])
                 self._queue.extend(tasks)
                 del self._waiting[timing]
             self._start_all(tasks)
         except BaseException:
-            self.runner._host.post(partial(self._start_all, tasks))
+            self.supervisor.lifetime.post(partial(self._start_all, tasks))
             raise
 
-    def _start_all(self, tasks: Iterable[Task[..., Any]]) -> None:
+    def _start_all(self, tasks: Iterable[SupervisedTask[..., Any]]) -> None:
         for task in tasks:
-            self.runner._start_late(task)
+            self.supervisor.start_late(task)
 
-    def _release(self) -> None:
-        self._reach("after_route")
-        self._reach("after_response")
+    def reach_all(self) -> None:
+        """Start what waits for a timing point, as if all of them had come."""
+        self.reach("after_route")
+        self.reach("after_response")
 
-    def _route_failed(self, error: BaseException) -> None:
+    def route_failed(self, error: BaseException) -> None:
         """Drop what waits for a timing point (G6), unless the response is under way already.
 
         A route that was cancelled did not fail by itself: the server cut it off, as it does in a
         shutdown. What is shielded survives that (G17).
         """
         cut_off = without_cancellations(error) is None
-        with self.runner._registry.lock:
+        with self.supervisor.registry.lock:
             waiting = self._waiting.values() if "after_route" in self._waiting else ()
             dropped = [
                 task
@@ -183,7 +181,7 @@ class RequestTasks(TaskScheduler):
                 and not (cut_off and task.config.shielded)
             ]
         for task in dropped:
-            self.runner._discard(task)
+            self.supervisor.cancel_unstarted(task)
         if dropped:
             log(
                 INFO,
@@ -191,58 +189,25 @@ class RequestTasks(TaskScheduler):
                 len(dropped),
                 names(dropped),
             )
-        self._reach("after_route")
+        self.reach("after_route")
 
-    def _take_turn(self, task: Task[..., Any]) -> bool:
-        queue = self._queue
-        while queue[0] is not task:
-            if queue[0].state is PENDING:
-                return False
-            queue.popleft()  # it was cancelled, and has no turn
-        queue.popleft()
-        return True
-
-    # Whom it waits for, and who waits for it: see `_waits`.
-
-    @property
-    def _title(self) -> str:
-        return "the route"
-
-    def _needs(self) -> Iterable[Waiter]:
-        return self._awaited
-
-    def _needed_by(self, task: Task[..., Any]) -> Iterable[Waiter]:
-        if task not in self._waiting.get(task.timing, ()):
-            return ()
-        exchange = None if self._exchange is None else self._exchange()
-        if task.timing == "after_route" or exchange is None:
-            return (self,)
-        return (self, *exchange.holding())
-
-    def _is_here(self) -> bool:
-        if get_current_task().id == self._route_task:  # also behind the route: the response waits
-            return True
-        is_in_thread = (
-            "after_route" in self._waiting
-            and is_async(self._endpoint) is False
-            and running.get() is self._outer
-        )
-        return is_in_thread and is_call_of_thread()
-
-    def _response_starts(self) -> None:
+    def response_starts(self) -> None:
         """The response starts now, or has started before this run of the route began."""
-        self._reach("after_route")  # which the route's end has done, if the route made the response
+        self.reach("after_route")  # which the route's end has done, if the route made the response
         self._responded = True
 
-    def _unfinished_holding(self) -> list[Task[..., Any]]:
+    # What the response waits for.
+
+    def holding(self) -> list[SupervisedTask[..., Any]]:
+        """The unfinished tasks that hold it."""
         if self._holding is None:
             return []
-        with self.runner._registry.lock:  # threads may add to it
-            return [task for task in self._holding if not task._is_finished]
+        with self.supervisor.registry.lock:  # threads may add to it
+            return [task for task in self._holding if not task.is_finished]
 
-    async def _all_started(self) -> None:
+    async def all_started(self) -> None:
         """Wait until what was handed over has started; not what that hands over, without end."""
-        with self.runner._registry.lock:  # threads may add to it
+        with self.supervisor.registry.lock:  # threads may add to it
             queue = tuple(self._queue)
         for task in queue:
             for _ in range(_ROUNDS):
@@ -251,3 +216,31 @@ class RequestTasks(TaskScheduler):
                 await cancel_shielded_checkpoint()
             else:
                 await task.started.wait()
+
+    # Whom it waits for, and who waits for it: see `waits`.
+
+    @property
+    def title(self) -> str:
+        return "the route"
+
+    def needs(self) -> Iterable[Waiter]:
+        return self.awaited
+
+    def needed_by(self, task: SupervisedTask[..., Any]) -> Iterable[Waiter]:
+        """What has to end before a task can start."""
+        if task not in self._waiting.get(task.timing, ()):
+            return ()
+        response = None if self._response is None else self._response()
+        if task.timing == "after_route" or response is None:
+            return (self,)
+        return (self, *response.holding())
+
+    def is_here(self) -> bool:
+        if get_current_task().id == self._route_task:  # also behind the route: the response waits
+            return True
+        is_in_thread = (
+            "after_route" in self._waiting
+            and is_async(self._endpoint) is False
+            and running.get() is self._outer
+        )
+        return is_in_thread and is_call_of_thread()

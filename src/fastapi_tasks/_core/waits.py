@@ -30,37 +30,41 @@ from anyio import get_current_task
 class Waiter(Protocol):
     """A task, or a run of a route."""
 
-    _awaited: Iterable[Waiter]  # what it waits for now, as far as that is recorded
+    awaited: Iterable[Waiter]  # what it waits for now, as far as that is recorded
 
     @property
-    def _title(self) -> str:
+    def title(self) -> str:
         """What an error message calls it."""
         ...
 
-    def _needs(self) -> Iterable[Waiter]:
+    def needs(self) -> Iterable[Waiter]:
         """What has to end before this can start, or end."""
         ...
 
-    def _is_here(self) -> bool:
+    def is_here(self) -> bool:
         """Whether the running code is certainly its own."""
         ...
 
 
-# The task and the run of a route whose context this is. Weak references, since contexts outlive
-# tasks: the timers of asyncio keep theirs until their time has come, also when they were cancelled.
+# The task, and the runs of routes, whose context this is: an endpoint may have called others. Weak
+# references, since contexts outlive tasks: the timers of asyncio keep theirs until their time has
+# come, also when they were cancelled.
 running: ContextVar[ref[Waiter] | None] = ContextVar("running", default=None)
-route: ContextVar[ref[Waiter] | None] = ContextVar("route", default=None)
+routes: ContextVar[tuple[ref[Waiter], ...]] = ContextVar("routes", default=())
 
 
-def current(variable: ContextVar[ref[Waiter] | None]) -> Waiter | None:
-    reference = variable.get()
-    return None if reference is None else reference()
+def enter_route(run: Waiter) -> None:
+    """Note that the current context is that of a run of a route, too."""
+    alive = [each for each in routes.get() if each() is not None]
+    routes.set((*alive, ref(run)))
 
 
 def waiters_here() -> list[Waiter]:
     """Those whose own code is running."""
-    both = current(running), current(route)
-    return [waiter for waiter in both if waiter is not None and waiter._is_here()]
+    task = running.get()
+    references = routes.get() if task is None else (task, *routes.get())
+    waiters = [reference() for reference in references]
+    return [waiter for waiter in waiters if waiter is not None and waiter.is_here()]
 
 
 class Recorded:
@@ -71,15 +75,15 @@ class Recorded:
     def __init__(self, waiters: Sequence[Waiter], awaited: Iterable[Waiter]) -> None:
         self._waiters = waiters
         self._awaited = awaited
-        self._before = [waiter._awaited for waiter in waiters]
+        self._before = [waiter.awaited for waiter in waiters]
 
     def __enter__(self) -> None:
         for waiter in self._waiters:
-            waiter._awaited = self._awaited
+            waiter.awaited = self._awaited
 
     def __exit__(self, *_: object) -> None:
         for waiter, before in zip(self._waiters, self._before, strict=True):
-            waiter._awaited = before
+            waiter.awaited = before
 
 
 def way(starts: Iterable[Waiter], end: Waiter) -> list[Waiter]:
@@ -93,7 +97,7 @@ def way(starts: Iterable[Waiter], end: Waiter) -> list[Waiter]:
             while (before := came_from.get(id(steps[-1]))) is not None:
                 steps.append(before)
             return steps[::-1]
-        for needed in waiter._needs():
+        for needed in waiter.needs():
             if id(needed) not in seen:
                 seen.add(id(needed))
                 came_from[id(needed)] = waiter

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from fastapi import Depends, FastAPI, WebSocketDisconnect
 from fastapi.requests import HTTPConnection
@@ -29,17 +29,27 @@ from .._core.config import TaskConfig, is_seconds
 from .._core.exception import is_a, parts_of
 from .._core.function import type_name
 from .._core.instrument import Instrument
-from .._core.supervisor import TaskRunner
-from .._core.timing import RequestTasks
+from .._core.request import RequestTasks
+from .._core.runner import TaskRunner
+from .._core.supervisor import Supervisor
+from .._core.timing import RouteRun
 from ..errors import FastAPITasksError, FastAPITasksUninitializedAppError
 from .exchange import Exchange
 from .lifespan import Lifespan
 
 _EXCHANGE = "fastapi_tasks"  # the keys in the ASGI scope
-_RUNNER = "fastapi_tasks.runner"
+_OWNER = "fastapi_tasks.owner"
+_TASKS = "fastapi_tasks.tasks"
 _NO_TASKS = "this app has no tasks: call add_tasks(app) where the app is made"
 _FUNCTION_STACK = "fastapi_function_astack"  # FastAPI's
 _ORIGINAL_BUILD = "_original_build_middleware_stack"  # what OpenTelemetry puts back
+
+
+class _Owner(NamedTuple):
+    """What `add_tasks()` has made for an app."""
+
+    runner: TaskRunner
+    supervisor: Supervisor
 
 
 def add_tasks(
@@ -86,33 +96,29 @@ def add_tasks(
         raise FastAPITasksError("add_tasks() was called for this app already: call it once")
     if app.middleware_stack is not None:
         raise FastAPITasksError("the app has started already: call add_tasks(app) where it is made")
-    instruments = tuple(instruments)
-    for instrument in instruments:
-        if not issubclass(type(instrument), Instrument):
-            kind = type_name(instrument)
-            raise TypeError(f"instruments must be objects of Instrument's subclasses, not {kind}")
     _check_seconds("grace_period", grace_period)
     if shield_timeout is not None:
         _check_seconds("shield_timeout", shield_timeout)
     if max_tasks is not None:
         _check_count("max_tasks", max_tasks)
     _check_count("max_threads", max_threads)
-    runner = TaskRunner(
+    supervisor = Supervisor(
         config or TaskConfig(),
         max_tasks=max_tasks,
         max_threads=max_threads,
         instruments=instruments,
     )
-    setattr(app.state, _EXCHANGE, runner)
-    lifespan = Lifespan(runner, grace_period=grace_period, shield_timeout=shield_timeout)
+    owner = _Owner(TaskRunner(supervisor), supervisor)
+    setattr(app.state, _EXCHANGE, owner.runner)
+    lifespan = Lifespan(supervisor, grace_period=grace_period, shield_timeout=shield_timeout)
     for name in ("build_middleware_stack", _ORIGINAL_BUILD):
         if (build := getattr(app, name, None)) is not None:
-            setattr(app, name, partial(_build, build, runner, lifespan))
-    return runner
+            setattr(app, name, partial(_build, build, owner, lifespan))
+    return owner.runner
 
 
-def _build(build: Callable[[], ASGIApp], runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
-    return _Outermost(build(), runner, lifespan)
+def _build(build: Callable[[], ASGIApp], owner: _Owner, lifespan: Lifespan) -> ASGIApp:
+    return _Outermost(build(), owner, lifespan)
 
 
 def get_runner(app: FastAPI) -> TaskRunner:
@@ -145,22 +151,22 @@ class _Outermost(ServerErrorMiddleware):
     of its own around it. It handles no errors: the one inside does.
     """
 
-    def __init__(self, stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> None:
-        super().__init__(_wrap(stack, runner, lifespan))
+    def __init__(self, stack: ASGIApp, owner: _Owner, lifespan: Lifespan) -> None:
+        super().__init__(_wrap(stack, owner, lifespan))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         return self.app(scope, receive, send)  # without a coroutine around it
 
 
-def _wrap(stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
+def _wrap(stack: ASGIApp, owner: _Owner, lifespan: Lifespan) -> ASGIApp:
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await lifespan.run(partial(stack, scope), receive, send)
         elif (outer := scope.get(_EXCHANGE)) is not None and not outer.ended:
-            await _serve_mounted(stack, runner, scope, receive, send)
+            await _serve_mounted(stack, owner, scope, receive, send)
         else:
-            if runner.running or _RUNNER not in scope:
-                scope[_RUNNER] = runner
+            if owner.supervisor.running or _OWNER not in scope:
+                scope[_OWNER] = owner
             exchange = scope[_EXCHANGE] = Exchange()
             if scope["type"] == "http":
                 send = exchange.watch(send)
@@ -174,16 +180,16 @@ def _wrap(stack: ASGIApp, runner: TaskRunner, lifespan: Lifespan) -> ASGIApp:
 
 
 async def _serve_mounted(
-    stack: ASGIApp, runner: TaskRunner, scope: Scope, receive: Receive, send: Send
+    stack: ASGIApp, owner: _Owner, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Serve from inside an app with tasks, which watches the response."""
-    outer = scope[_RUNNER]  # of the innermost app on the request's way whose runner is running
-    if runner.running:
-        scope[_RUNNER] = runner
+    outer = scope[_OWNER]  # of the innermost app on the request's way whose tasks may run
+    if owner.supervisor.running:
+        scope[_OWNER] = owner
     try:
         await stack(scope, receive, send)
     finally:
-        scope[_RUNNER] = outer  # a middleware may try another app
+        scope[_OWNER] = outer  # a middleware may try another app
 
 
 async def get_tasks(connection: HTTPConnection) -> RequestTasks:
@@ -203,10 +209,14 @@ async def get_tasks(connection: HTTPConnection) -> RequestTasks:
             "Tasks work in endpoints of FastAPI's routes and in their dependencies, and this is "
             "neither: elsewhere use the runner that add_tasks(app) returned"
         )
-    tasks = exchange.tasks_of(stack)
-    if tasks is None:
-        tasks = exchange.begin(stack, scope[_RUNNER], scope.get("endpoint"))
-        _watch_route(stack, tasks)
+    known: tuple[object, RequestTasks] | None = scope.get(_TASKS)
+    if known is not None and known[0] is stack:
+        return known[1]
+    owner: _Owner = scope[_OWNER]
+    run = exchange.begin(owner.supervisor, scope.get("endpoint"))
+    _watch_route(stack, run)
+    tasks = RequestTasks(owner.runner, run)
+    scope[_TASKS] = stack, tasks  # each run of a route has a stack of its own
     return tasks
 
 
@@ -214,14 +224,14 @@ Tasks = Annotated[RequestTasks, Depends(get_tasks)]
 """What an endpoint or a dependency declares to schedule tasks: `tasks: Tasks`."""
 
 
-def _watch_route(stack: AsyncExitStack[bool | None], tasks: RequestTasks) -> None:
-    """Have the tasks told when FastAPI's function scope ends, after all its dependencies."""
+def _watch_route(stack: AsyncExitStack[bool | None], run: RouteRun) -> None:
+    """Have the run told when FastAPI's function scope ends, after all its dependencies."""
 
     def route_ended(_: Any, error: BaseException | None, __: Any) -> None:
         if error is None or _is_disconnect(error):
-            tasks._reach("after_route")
+            run.reach("after_route")
         else:
-            tasks._route_failed(error)
+            run.route_failed(error)
 
     # Exit callbacks run last in, first out, and dependencies before this one in a signature have
     # put theirs there already: so slide ours in under them.

@@ -1,7 +1,7 @@
 """One request and its response, as the server sees them.
 
 The exchange watches a request as ASGI, from the outermost place: what it sees the app send is what
-the server gets, whoever made the response. It tells the request's tasks when the response starts,
+the server gets, whoever made the response. It tells each run of a route when the response starts,
 and when it has ended. The route's end is the one thing it cannot see.
 """
 
@@ -11,17 +11,18 @@ from collections.abc import Awaitable, MutableMapping
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
-from .._core.supervisor import TaskRunner
-from .._core.task import Task
-from .._core.timing import RequestTasks
-from .lifespan import Message, Send
+from starlette.types import Message, Send
 
-_Runs: TypeAlias = MutableMapping[object, RequestTasks]
+from .._core.supervised import SupervisedTask
+from .._core.supervisor import Supervisor
+from .._core.timing import RouteRun
+
+_Runs: TypeAlias = MutableMapping[int, RouteRun]  # by their `id()`
 _NONE: _Runs = {}
 
 
 class Exchange:
-    """One request and its response, as the server sees them.
+    """One request and its response.
 
     There is one for each request, with tasks or without: it does next to nothing until the first.
     """
@@ -29,7 +30,7 @@ class Exchange:
     __slots__ = ("__weakref__", "_is_responding", "_runs", "_trailers", "_watches", "ended")
 
     def __init__(self) -> None:
-        # The tasks of each run of a route; of one as a rule. More are kept only as long as somebody
+        # The runs of routes that have tasks; one as a rule. More are kept only as long as somebody
         # else keeps them, for there may be any number: their endpoint, a task that waits.
         self._runs = _NONE
         self._is_responding = False  # the response has started
@@ -37,24 +38,20 @@ class Exchange:
         self._trailers = False  # the last message will be trailers
         self._watches = False  # there is a response: a WebSocket has none
 
-    def tasks_of(self, run: object) -> RequestTasks | None:
-        """The tasks of a run of a route, if there are any; `run` is an object only it has."""
-        return self._runs.get(run)
-
-    def begin(self, run: object, runner: TaskRunner, endpoint: object) -> RequestTasks:
-        """Make the tasks of a run of a route."""
-        tasks = RequestTasks(runner, self, endpoint)
+    def begin(self, supervisor: Supervisor, endpoint: object) -> RouteRun:
+        """A run of a route has tasks from now on."""
+        run = RouteRun(supervisor, self, endpoint)
         if not self._runs:
-            self._runs = {run: tasks}
+            self._runs = {id(run): run}
         else:
             if isinstance(self._runs, dict):
                 self._runs = WeakValueDictionary(self._runs)
-            self._runs[run] = tasks
+            self._runs[id(run)] = run
         if self._is_responding:
-            tasks._response_starts()
+            run.response_starts()
         if self.ended:
-            tasks._release()
-        return tasks
+            run.reach_all()
+        return run
 
     def watch(self, send: Send) -> Send:
         """A `send` that passes the app's messages on to the server, timing points around them.
@@ -90,23 +87,23 @@ class Exchange:
         is_held = True
         while is_held:
             is_held = False
-            for tasks in tuple(self._runs.values()):
-                tasks._reach("after_route")  # the start of the response counts as each route's end
-                await tasks._all_started()
-                for task in tasks._unfinished_holding():
+            for run in tuple(self._runs.values()):
+                run.reach("after_route")  # the start of the response counts as each route's end
+                await run.all_started()
+                for task in run.holding():
                     is_held = True
                     await task.finished.wait()
         self._is_responding = True
-        for tasks in tuple(self._runs.values()):
-            tasks._response_starts()
+        for run in tuple(self._runs.values()):
+            run.response_starts()
         await send(message)
 
-    def holding(self) -> list[Task[..., Any]]:
+    def holding(self) -> list[SupervisedTask[..., Any]]:
         """The tasks that the response still waits for."""
         if self._is_responding or not self._watches:
             return []
         runs = tuple(self._runs.values())
-        return [task for tasks in runs for task in tasks._unfinished_holding()]
+        return [task for run in runs for task in run.holding()]
 
     async def _send_last(self, send: Send, message: Message) -> None:
         await send(message)
@@ -115,5 +112,5 @@ class Exchange:
     def end(self) -> None:
         """The last message was sent, or there will be none."""
         self.ended = True
-        for tasks in tuple(self._runs.values()):
-            tasks._release()
+        for run in tuple(self._runs.values()):
+            run.reach_all()

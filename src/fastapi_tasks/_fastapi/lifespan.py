@@ -1,4 +1,4 @@
-"""The runner's life inside the app's, from before the app starts to before it shuts down (G15).
+"""The app's lifespan, and the tasks' lifetime inside of it (G15).
 
 It stands around the app as ASGI, where every lifespan passes, however the app was put together. The
 app asks for its next message by `receive()`: while it waits there, it has started and has not begun
@@ -8,30 +8,21 @@ to shut down. So that call is where the drain belongs, whether the message comes
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from logging import WARNING
 from threading import Lock
-from typing import Any, TypeAlias
 
 from anyio import Event, create_task_group
+from starlette.types import Message, Receive, Send
 
 from .._core.drain import Drain
-from .._core.lifetime import Host
-from .._core.log import log, names
-from .._core.registry import CLOSED, OPEN
-from .._core.sigterm import Sigterm
-from .._core.supervisor import TaskRunner
-from .._core.task import PENDING, Task
+from .._core.supervisor import Supervisor
 from ..errors import FastAPITasksError
-
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
+from .sigterm import Sigterm
 
 
 class Lifespan:
-    """Runs the lifespans of one app, one at a time, each with the runner inside.
+    """Runs the lifespans of one app, one at a time, each with a lifetime of tasks inside.
 
     Args:
         grace_period: seconds for all tasks in the drain.
@@ -39,9 +30,9 @@ class Lifespan:
     """
 
     def __init__(
-        self, runner: TaskRunner, *, grace_period: float, shield_timeout: float | None
+        self, supervisor: Supervisor, *, grace_period: float, shield_timeout: float | None
     ) -> None:
-        self._runner = runner
+        self._supervisor = supervisor
         self._grace_period = grace_period
         self._shield_timeout = math.inf if shield_timeout is None else shield_timeout
         self._only_one = Lock()
@@ -62,10 +53,9 @@ class Lifespan:
     async def _run(
         self, app: Callable[[Receive, Send], Awaitable[None]], receive: Receive, send: Send
     ) -> None:
-        runner = self._runner
-        runner.stopping = Event()
-        runner._host = Host(runner._max_threads, runner._clear_up)
-        life = _Life(runner, Drain(runner, self._grace_period, self._shield_timeout), receive, send)
+        self._supervisor.begin_lifetime()
+        drain = Drain(self._supervisor, self._grace_period, self._shield_timeout)
+        life = _Life(self._supervisor, drain, receive, send)
         error = None
         try:
             error = await life.run(app)
@@ -78,38 +68,38 @@ class Lifespan:
 
 
 class _Life:
-    """One lifespan: the app's messages, and the runner's life between them."""
+    """One lifespan: the app's messages, and the lifetime of tasks between them."""
 
-    def __init__(self, runner: TaskRunner, drain: Drain, receive: Receive, send: Send) -> None:
-        self._runner = runner
+    def __init__(self, supervisor: Supervisor, drain: Drain, receive: Receive, send: Send) -> None:
+        self._supervisor = supervisor
         self._drain = drain
         self._receive = receive
         self._send = send
         self._held_back: list[Message] = []
-        self._ended = Event()  # set when the runner has ended
+        self._ended = Event()  # set when no task is left
         self.sigterm = Sigterm()
 
     async def run(self, app: Callable[[Receive, Send], Awaitable[None]]) -> BaseException | None:
-        """Run the app's lifespan with the runner inside, from open to closed.
+        """Run the app's lifespan with the tasks' lifetime inside, from open to closed.
 
         Return what the app raised: the task group here would wrap it.
         """
-        host = self._runner._host
+        lifetime = self._supervisor.lifetime
         error = None
         async with create_task_group() as group:
-            group.start_soon(self._host)
+            group.start_soon(self._run_tasks)
             try:
-                await host.opened.wait()
+                await lifetime.opened.wait()
                 await app(self._receive_and_drain, self._send_or_hold_back)
             except BaseException as exc:
                 error = exc
-            if host.opened.is_set():
+            if lifetime.opened.is_set():
                 try:
                     await self._drain_whatever_happens()
                 finally:
-                    host.end()  # which the drain has done, whatever was wrong with that
+                    lifetime.end()  # which the drain has done, whatever was wrong with that
             else:
-                host.abandon()
+                lifetime.abandon()
         return error
 
     async def _receive_and_drain(self) -> Message:
@@ -140,7 +130,7 @@ class _Life:
             raise
 
     async def pass_on(self) -> None:
-        """Send what was held back until the runner had ended."""
+        """Send what was held back until no task was left."""
         while self._held_back:
             await self._send(self._held_back.pop(0))
 
@@ -150,24 +140,8 @@ class _Life:
         async with create_task_group() as group:
             group.start_soon(partial(self._drain.run, with_grace=with_grace))
 
-    async def _host(self) -> None:
-        """The runner's life: from the start of a lifespan to the end of the drain."""
-        runner = self._runner
+    async def _run_tasks(self) -> None:
         try:
-            await runner._host.run(partial(runner._registry.enter, OPEN), self._close)
+            await self._supervisor.run_lifetime()
         finally:
-            self._close()
-            self._end(runner._registry.list_unfinished())
             self._ended.set()
-
-    def _close(self) -> None:
-        self._runner._registry.enter(CLOSED)
-        self._end([task for task in self._runner.tasks if task.state is PENDING])
-
-    def _end(self, left: Sequence[Task[..., Any]]) -> None:
-        """Only a `KeyboardInterrupt` or a forced end of the event loop leaves any."""
-        if left:
-            what = f"{len(left)} task(s) do not run: {names(left)}"
-            log(WARNING, "the runner was ended: %s", what)
-        for task in left:
-            self._runner._give_up(task)

@@ -11,7 +11,7 @@ import signal
 from logging import WARNING
 from threading import current_thread, main_thread
 
-from .log import log
+from .._core.log import log
 
 
 class Sigterm:

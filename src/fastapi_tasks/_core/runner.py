@@ -1,0 +1,75 @@
+"""The runner: what users hold of an app's supervisor."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, final
+
+from anyio import Event
+
+from ..errors import FastAPITasksError
+from .instrument import GuardedInstrument, Instrument
+from .scheduler import TaskScheduler
+from .statistics import TaskStatistics
+from .supervisor import Supervisor
+from .task import Task
+from .waits import Recorded, waiters_here, way
+
+
+@final
+class TaskRunner(TaskScheduler):
+    """Owns the tasks of an app, and schedules those that belong to no request.
+
+    `add_tasks()` makes it. It works while the app's lifespan runs, from any thread, for the
+    lifespan's own code and for tasks as well.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__(supervisor, None, "now", supervisor.config)
+
+    @property
+    def running(self) -> bool:
+        """Whether tasks are admitted: from the lifespan's start to the end of the drain."""
+        return self._supervisor.running
+
+    @property
+    def stopping(self) -> Event:
+        """Set when the app begins to shut down: the moment for endless loops to end.
+
+        A new event for each lifespan.
+        """
+        return self._supervisor.lifetime.stopping
+
+    @property
+    def tasks(self) -> tuple[Task[..., Any], ...]:
+        """The unfinished tasks; those that wait for their timing point are among them."""
+        return self._supervisor.registry.list_tasks()
+
+    def statistics(self) -> TaskStatistics:
+        """Return the counts of this moment."""
+        return self._supervisor.registry.statistics()
+
+    def watching(self, instrument: Instrument) -> AbstractContextManager[None]:
+        """Tell an instrument, too, of what happens to tasks while the `with` block lasts.
+
+        Raises:
+            TypeError: it is not an object of `Instrument` or of a class derived from that.
+        """
+        return self._supervisor.watching(GuardedInstrument(instrument))
+
+    async def join(self) -> None:
+        """Wait until no task is unfinished; tasks that wait for their timing point count.
+
+        Raises:
+            FastAPITasksError: in a task of this runner, or in a route that one of them waits for:
+                they would wait for themselves.
+        """
+        registry = self._supervisor.registry
+        tasks, waiters = registry.list_tasks(), waiters_here()
+        for waiter in waiters:
+            if way(tasks, waiter):
+                raise FastAPITasksError(f"{waiter.title} would wait for itself: join() elsewhere")
+        with Recorded(waiters, tasks):
+            await registry.wait_until_idle()

@@ -1,0 +1,197 @@
+"""A task, as the core knows it: on its way from the `schedule()` call to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextvars import Context
+from inspect import CORO_RUNNING, getcoroutinestate
+from typing import Any, ParamSpec, TypeVar
+from weakref import ref
+
+from anyio import TaskHandle
+
+from ..errors import FastAPITasksError
+from .call import Call, thread_slot
+from .config import TaskConfig
+from .exception import forget_cancellations, traceback_of
+from .function import function_name, is_async
+from .owner import Owner, Route
+from .state import PENDING, SUCCEEDED, TaskState
+from .task import Task, Timing
+from .waits import Recorded, Waiter, is_call_of_thread, running, waiters_here, way
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class SupervisedTask(Task[P, T]):
+    """A task, with what its supervisor needs.
+
+    Attributes:
+        route: the run of a route that it belongs to, if it belongs to one.
+        is_async: whether it runs on the event loop, not in a thread; `None`: it cannot be called.
+        context: the `schedule()` call's, while the task has to wait for its start.
+        handle: its task of the event loop, once it is spawned.
+        has_begun: its first step is taken.
+        has_ended: nothing of it runs any more, or will: it is about to be finished.
+        is_handed_over: the `schedule()` call is past all that it does.
+        awaited: what its own code waits for.
+    """
+
+    __slots__ = (
+        "awaited",
+        "context",
+        "handle",
+        "has_begun",
+        "has_ended",
+        "is_async",
+        "is_handed_over",
+        "route",
+    )
+
+    def __init__(
+        self,
+        func: Callable[P, Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        config: TaskConfig,
+        timing: Timing,
+        owner: Owner,
+        route: Route | None,
+    ) -> None:
+        self.func = func
+        self.args = args
+        self.kwargs = kwargs
+        self.config = config
+        self.name = config.name or function_name(func)
+        self.timing = timing
+        self._attempts = 0
+        self._state = PENDING
+        self._exception = None
+        self._traceback = None  # of the exception, as it was when the task failed
+        self._result = None
+        # Events are made when somebody asks for them: most tasks are never waited for.
+        self._started = None
+        self._finished = None
+        self._is_finished = False
+        self._owner = owner
+        self.route = route
+        self.is_async = is_async(func)
+        self.context: Context | None = None
+        self.handle: TaskHandle[None] | None = None
+        self.has_begun = False
+        self.has_ended = False
+        self.is_handed_over = False
+        self.awaited: Iterable[Waiter] = ()
+
+    def cancel(self) -> None:
+        if not self._is_finished:
+            self._owner.cancel(self)
+
+    async def __call__(self) -> T:
+        call = Call(
+            self.func,
+            self.args,
+            self.kwargs,
+            is_async=self.is_async is True,
+            threads=self._owner.threads,
+        )
+        del self  # as in `__await__()`
+        try:
+            result: T = await call.start()
+        finally:
+            call.clear()
+        return result
+
+    # What the supervisor does to it, on the event loop's thread.
+
+    def enter(self, state: TaskState, exception: BaseException | None = None) -> None:
+        """Change the state, and set the exception with it. Nothing else does (G21)."""
+        if not self._state.leads_to(state):
+            raise RuntimeError(f"{self!r} cannot become {state.value}")
+        if exception is not None:
+            self._traceback = traceback_of(exception)
+            self._exception = exception
+        # Without the lock: whoever makes the event first stores it and then looks at the state,
+        # which is changed here before the look at the event. So one of the two sets it, or both do.
+        self._state = state
+        if self._started is not None:
+            self._started.set()
+
+    def run_here(self) -> None:
+        """Note that it is this task that runs in the current context."""
+        running.set(ref(self))
+
+    def begin_attempt(self) -> None:
+        self._attempts += 1
+
+    def succeed(self, result: Any) -> None:
+        self._result = result
+        self.enter(SUCCEEDED)
+
+    def restore_traceback(self) -> None:
+        """Take out of its exception's traceback what was added since it failed."""
+        if self._exception is not None:
+            BaseException.with_traceback(self._exception, self._traceback)
+
+    def finish(self) -> None:
+        """Let those go on who wait for its end, and keep nothing that it needs no more (G20)."""
+        self._is_finished = True
+        if self._finished is not None:
+            self._finished.set()
+        if self._exception is not None:
+            forget_cancellations(self._exception)
+        self.context = self.route = self.handle = None
+
+    @property
+    def is_finished(self) -> bool:
+        return self._is_finished
+
+    @property
+    def is_cancelling(self) -> bool:
+        """Whether `cancel()` was called while it ran."""
+        return self.handle is not None and self.handle.status is TaskHandle.Status.CANCELLING
+
+    # Whom it waits for, and who waits for it: see `waits`.
+
+    @property
+    def title(self) -> str:
+        return f"task {self.name!r}"
+
+    def needs(self) -> Iterable[Waiter]:
+        if self._state is PENDING and self.route is not None:
+            return self.route.needed_by(self)
+        return self.awaited
+
+    def is_here(self) -> bool:
+        if self.handle is None:
+            return False
+        if getcoroutinestate(self.handle.coro) == CORO_RUNNING:
+            return True
+        return thread_slot.get() is not None and is_call_of_thread()
+
+    def _wait(self) -> Generator[Any, Any, None]:
+        with Recorded(self._check_wait(), (self,)):
+            yield from self.finished.wait().__await__()
+
+    def _check_wait(self) -> list[Waiter]:
+        """Return those whose code this is, if it may wait."""
+        if self._is_finished:
+            return []
+        if not self._owner.is_here:
+            raise FastAPITasksError(
+                f"task {self.name!r} runs in another event loop: await it there"
+            )
+        waiters = waiters_here()
+        for waiter in waiters:
+            steps = way([self], waiter)
+            if len(steps) == 1:
+                raise FastAPITasksError(f"task {self.name!r} cannot wait for itself")
+            if steps:
+                waits = f"starts {self.timing.replace('_', ' ')}, so"
+                chain = ", and that after ".join(step.title for step in steps[1:])
+                raise FastAPITasksError(
+                    f"task {self.name!r} {waits if self._state is PENDING else 'ends'} after "
+                    f"{chain}, whose own code would wait for it here: await it in another task"
+                )
+        return waiters
