@@ -15,6 +15,7 @@ needs threads says so by the comment `<!-- real_time -->`.
 import ast
 import inspect
 import re
+import tomllib
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -177,6 +178,22 @@ def test_the_map_shows_every_page():
     index = ROOT / "docs" / "index.md"
     linked = {(index.parent / target).resolve() for target, _ in LINK.findall(prose(index))}
     assert linked >= {page for page in PAGES if page.is_relative_to(index.parent)} - {index}
+
+
+def test_the_design_shows_every_file():
+    """Its tables have each file of the library, in the order of the import contracts."""
+    page, source = ROOT / "docs" / "design" / "index.md", ROOT / "src" / "fastapi_tasks"
+    rows = re.findall(r"^\| \[`\w+\.py`\]\((.*?)\)", page.read_text(), re.MULTILINE)
+    shown = [(page.parent / row).resolve() for row in rows]
+    assert sorted(shown) == sorted(file for file in source.rglob("*.py") if file.stat().st_size)
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for contract in config["tool"]["importlinter"]["contracts"]:
+        for wing in contract.get("containers", ()):
+            files = [file.stem for file in shown if file.parent.name == wing.split(".")[-1]]
+            for layer in contract["layers"]:
+                names = layer.split(" | ")
+                assert sorted(files[: len(names)]) == sorted(names)
+                del files[: len(names)]
 
 
 @pytest.mark.parametrize("name", fastapi_tasks.__all__)

@@ -1,6 +1,6 @@
 """A task group that lasts: what takes one down makes room for a new one.
 
-No exception leaves a task's function (`_outcome.judge`), but there is a task of the event loop
+No exception of a task's function gets past `outcome.contain`, but there is a task of the event loop
 around it, and a function can break that one: by a cancel scope that it leaves open (PEP 789), by
 the last step of its life that is cancelled by asyncio's `Task.cancel()`, by a `GeneratorExit` that
 asyncio throws past it. Each cancels the task group. A cancel scope around each call would contain
