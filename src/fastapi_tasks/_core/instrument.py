@@ -15,8 +15,8 @@ class Instrument:
     """Told of every task of an app; override what is of interest. After `trio.abc.Instrument`.
 
     Pass instances to `add_tasks(app, instruments=[...])`, or for a time to `runner.watching()`. The
-    methods are called where things
-    happen, so they must be quick. One that raises is logged once and not called again.
+    methods are called where things happen, so they must be quick. One that raises is logged once
+    and not called again.
     """
 
     def task_scheduled(self, task: Task[..., Any]) -> None:
