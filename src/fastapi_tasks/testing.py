@@ -195,21 +195,29 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
     started, stop = Event(), Event()
     messages = iter(["lifespan.startup", "lifespan.shutdown"])
     errors: list[BaseException] = []
+    failures: list[str] = []  # as the app has told them, and may not raise them
 
     async def receive() -> _Message:
         if started.is_set():
             await stop.wait()
         return {"type": next(messages)}
 
-    async def send(_: _Message) -> None:
-        started.set()
+    async def send(message: _Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            started.set()
+        elif message["type"].endswith(".failed"):
+            failures.append(message.get("message", ""))
 
     async def run() -> None:
         try:
             await app(scope, receive, send)
-        except Exception as exc:
+        except BaseException as exc:
             errors.append(exc)
+            if not isinstance(exc, Exception):
+                raise
         finally:
+            if failures and not errors:
+                errors.append(RuntimeError(f"the app's lifespan has failed: {failures[0]}"))
             started.set()
 
     async with _beside(run):
@@ -247,11 +255,13 @@ async def _beside_on_asyncio(run: Callable[[], Coroutine[Any, Any, None]]) -> As
     try:
         yield
     finally:
-        is_cancelled = False
+        cancelled = None
         while not task.done():
             try:
-                with CancelScope(shield=is_cancelled):
+                with CancelScope(shield=cancelled is not None):
                     await asyncio.wait([task])
-            except asyncio.CancelledError:  # as a task group, pass it on, and wait
-                is_cancelled = True
+            except asyncio.CancelledError as exc:  # as a task group, pass it on, and wait
+                cancelled = exc
                 task.cancel()
+        if cancelled is not None:
+            raise cancelled

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
+from threading import get_ident
 from typing import Any
 
 from anyio import (
@@ -119,10 +120,15 @@ class Call:
         def call() -> None:
             if not thread.begin():
                 return
+            slot = thread_slot.get()
+            if slot is not None:
+                slot.thread = get_ident()
             try:
                 self._result = self._func(*self._args, **self._kwargs)
             except BaseException as exc:
                 errors.append(exc)
+            if slot is not None:
+                slot.thread = 0
             thread.end()
 
         try:
@@ -178,11 +184,12 @@ class _Slot:
     the first.
     """
 
-    __slots__ = ("_is_taken", "_limiter", "_loans", "_outer", "_threads")
+    __slots__ = ("_is_taken", "_limiter", "_loans", "_outer", "_threads", "thread")
 
     def __init__(self, threads: CapacityLimiter) -> None:
         self._threads = threads
         self._is_taken: bool = False
+        self.thread = 0  # the identifier of the one that its call runs in now
         self._loans: CapacityLimiter | None = None
         lender = self._outer = thread_slot.get()
         if lender is not None and lender._is_taken and lender._threads is threads:

@@ -28,6 +28,11 @@ def traceback_of(exc: BaseException) -> TracebackType | None:
     return traceback
 
 
+def cause_of(exc: BaseException) -> BaseException | None:
+    cause: BaseException | None = _CAUSE.__get__(exc)
+    return cause
+
+
 def parts_of(exc: BaseException) -> list[BaseException]:
     """The exception itself, and all that are in it if it is a group."""
     parts = [exc]

@@ -11,7 +11,14 @@ import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
-from types import AsyncGeneratorType, CoroutineType, FunctionType, GeneratorType
+from types import (
+    AsyncGeneratorType,
+    CodeType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+)
 from typing import Any, cast
 
 _COROUTINE = inspect.CO_COROUTINE
@@ -151,3 +158,15 @@ def _unwrap(func: Any) -> Callable[..., Any]:
     if issubclass(type(func), _WRAPPERS):
         return _unwrap(func.__wrapped__)
     return cast("Callable[..., Any]", func)
+
+
+def code_of(func: object) -> CodeType | None:
+    """The code of a function, a method, an object that is called, or a partial of those."""
+    try:
+        func = _unwrap(func)
+        if not isinstance(func, (FunctionType, MethodType)):
+            func = type(func).__call__
+        code = getattr(func, "__code__", None)
+    except Exception:
+        return None
+    return code if isinstance(code, CodeType) else None

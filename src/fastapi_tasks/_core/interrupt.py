@@ -1,7 +1,7 @@
 """Which `KeyboardInterrupt` is a Ctrl+C, and so nobody's failure.
 
-A real one is raised by the handler of SIGINT, in the main thread, inside of whatever runs there;
-its traceback ends in the handler. That holds for asyncio's handler, for Trio's and for users' own.
+A real one is raised by the handler of SIGINT, in the main thread, inside of whatever runs there. So
+its traceback has the handler in it: asyncio's, Trio's or a user's own, which may call another one.
 Python's own one is written in C and has no frame; where that is installed, any `KeyboardInterrupt`
 counts that was raised in the main thread, unless it was carried over from a worker process.
 
@@ -11,13 +11,12 @@ What else raises one has failed: a task's function, a thread, a process that got
 from __future__ import annotations
 
 import signal
-from functools import partial
 from threading import current_thread, main_thread
 from traceback import walk_tb
-from types import CodeType, FrameType, FunctionType, MethodType
-from typing import Any, cast
+from types import FrameType
 
-from .exception import is_a, parts_of, traceback_of
+from .exception import cause_of, is_a, parts_of, traceback_of
+from .function import code_of
 
 # Where what was raised in a process is raised again, by the ends of the files' names.
 _CARRIERS = (
@@ -34,16 +33,16 @@ def is_interrupt(exc: BaseException) -> bool:
 
 
 def _is_real(exc: BaseException) -> bool:
-    innermost = None
-    for innermost, _ in walk_tb(traceback_of(exc)):  # noqa: B007
-        pass
-    if innermost is None:
+    frames = [frame for frame, _ in walk_tb(traceback_of(exc))]
+    if not frames:
         return False
     handler = signal.getsignal(signal.SIGINT)
     if handler is not signal.default_int_handler:
-        return innermost.f_code is _code_of(handler)
-    is_carried = innermost.f_code.co_filename.replace("\\", "/").endswith(_CARRIERS)
-    return current_thread() is main_thread() and not is_carried and not _is_of_thread(innermost)
+        code = code_of(handler)
+        return any(frame.f_code is code for frame in frames)
+    is_carried = frames[-1].f_code.co_filename.replace("\\", "/").endswith(_CARRIERS)
+    is_carried |= cause_of(exc) is not None  # a process pool's, where no frame tells
+    return current_thread() is main_thread() and not is_carried and not _is_of_thread(frames[-1])
 
 
 def _is_of_thread(frame: FrameType) -> bool:
@@ -51,12 +50,3 @@ def _is_of_thread(frame: FrameType) -> bool:
     while frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code.co_filename.replace("\\", "/").endswith("/threading.py")
-
-
-def _code_of(handler: Any) -> CodeType | None:
-    while isinstance(handler, partial):
-        handler = cast("Any", handler).func
-    if not isinstance(handler, (FunctionType, MethodType)):
-        handler = getattr(handler, "__call__", None)  # noqa: B004
-    code = getattr(handler, "__code__", None)
-    return code if isinstance(code, CodeType) else None

@@ -7,12 +7,14 @@ its host too, and the user's shutdown code must not be cancelled.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from enum import Enum, auto
 from logging import ERROR
 from threading import get_ident
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from anyio import (
     CancelScope,
@@ -21,6 +23,7 @@ from anyio import (
     NoEventLoopError,
     TaskHandle,
     create_task_group,
+    get_current_task,
     sleep,
 )
 
@@ -48,6 +51,7 @@ class Lifetime:
 
     Attributes:
         phase: changed by the supervisor.
+        is_forked: this process is a fork of the one that it belongs to, which runs no task.
         stopping: set when the app begins to shut down.
         opened: set when tasks can be spawned.
         threads: what sync tasks take their threads from.
@@ -59,6 +63,7 @@ class Lifetime:
 
     def __init__(self, phase: Phase = NEW) -> None:
         self.phase = phase
+        self.is_forked = False
         self.stopping = Event()
         self.opened = Event()
         self._abandoned = False  # nobody waits for that any more
@@ -79,6 +84,7 @@ class Lifetime:
         `on_loss` is awaited when a group of tasks was lost, `on_close` is called when no task can
         be spawned from other threads any more.
         """
+        _lifetimes.add(self)
         self._thread = get_ident()
         self.threads = CapacityLimiter(max_threads)
         self.mailbox = Mailbox()
@@ -126,13 +132,14 @@ class Lifetime:
         shielded: bool,
         name: str,
         context: Context | None,
+        in_task: bool,
     ) -> TaskHandle[None] | None:
         """Spawn a task for an item, which gets the scope that the drain cancels it by.
 
-        Return `None` where that cannot be done: in another thread, and in a bare callback of
-        asyncio's event loop, which is no task.
+        Return `None` where that cannot be done: in another thread, and outside of all tasks of the
+        event loop. `in_task` says that this is certainly in one.
         """
-        if get_ident() != self._thread:
+        if get_ident() != self._thread or not (in_task or _is_in_task()):
             return None
         group = self._shielded if shielded else self._unshielded
         coro = run(item, group.scope)
@@ -153,7 +160,7 @@ class Lifetime:
 
     def call(self, func: Callable[[], object]) -> None:
         """Call `func` on the event loop's thread: here and now, or soon."""
-        if self.is_here:
+        if self.is_here and _is_in_task():
             func()
         else:
             self.post(func)
@@ -176,6 +183,31 @@ class Lifetime:
         """Cancel what is left, and `run()`."""
         self._shielded.cancel()
         self._ending.cancel()
+
+
+_lifetimes: WeakSet[Lifetime] = WeakSet()  # all of this process
+
+
+def _close_in_child() -> None:
+    for lifetime in [*_lifetimes]:
+        lifetime.phase, lifetime.is_forked = CLOSED, True
+
+
+if hasattr(os, "register_at_fork"):  # not so on Windows
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
+def _is_in_task() -> bool:
+    """Whether a task of the event loop runs this.
+
+    If not, it is a callback of asyncio's, or the handler of a signal that came while the event loop
+    was at work itself: Trio's loses what is then spawned.
+    """
+    try:
+        get_current_task()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _forget_library(context: Context) -> None:

@@ -17,6 +17,8 @@ from threading import current_thread, main_thread
 
 import anyio
 
+_watching: list[Mailbox] = []  # of all apps in the main thread
+
 
 class Mailbox:
     """Made and received from on the event loop's thread; the rest is for any thread."""
@@ -29,15 +31,21 @@ class Mailbox:
         self._is_woken = False  # a byte is on its way
         self._begun: Callable[[], object] | None = None  # a call that may have been broken off
 
+    @property
+    def fileno(self) -> int:
+        """Of the socket that wakes the event loop."""
+        return self._writer.fileno()
+
     def watch_signals(self) -> None:
         """Have each signal wake the event loop, if nothing does so yet.
 
         Its handler may schedule. But it runs while the event loop waits, and asyncio's waits on.
         """
         if current_thread() is main_thread():
-            before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+            _watching.append(self)
+            before = signal.set_wakeup_fd(self.fileno, warn_on_full_buffer=False)
             if before != -1:
-                signal.set_wakeup_fd(before)
+                signal.set_wakeup_fd(before, warn_on_full_buffer=False)
 
     def post(self, call: Callable[[], object]) -> None:
         """Hand over a call, which must be one that may be made twice.
@@ -84,9 +92,12 @@ class Mailbox:
             del call
 
     def close(self) -> None:
-        if current_thread() is main_thread():
+        if self in _watching:
+            _watching.remove(self)
             now = signal.set_wakeup_fd(-1)
-            if now not in (-1, self._writer.fileno()):
-                signal.set_wakeup_fd(now)
+            if now == self.fileno:
+                now = _watching[-1].fileno if _watching else -1
+            if now != -1:
+                signal.set_wakeup_fd(now, warn_on_full_buffer=False)
         self._reader.close()
         self._writer.close()

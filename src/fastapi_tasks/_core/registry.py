@@ -21,7 +21,7 @@ from ..errors import (
     TasksClosedError,
     TooManyTasksError,
 )
-from .lifetime import CLOSED, NEW, OPEN, Lifetime, Phase
+from .lifetime import CLOSED, NEW, OPEN, Lifetime
 from .state import FAILED, SUCCEEDED
 from .statistics import TaskStatistics
 from .supervised import SupervisedTask
@@ -58,7 +58,7 @@ class Registry:
         with self.lock:
             is_open = lifetime.phase is OPEN
             if not is_open:
-                self._check_phase(lifetime.phase)
+                self._check_phase(lifetime)
             if len(self.tasks) >= self._max_tasks:
                 self._refused += 1
                 raise TooManyTasksError(
@@ -72,12 +72,17 @@ class Registry:
             self.dropped[task] = None
             return False
 
-    def _check_phase(self, phase: Phase) -> None:
-        if phase is NEW:
+    def _check_phase(self, lifetime: Lifetime) -> None:
+        if lifetime.is_forked:
+            raise TasksClosedError(
+                "this process was forked from the one that runs the app, and runs no tasks: "
+                "schedule there, or call the function instead"
+            )
+        if lifetime.phase is NEW:
             raise FastAPITasksUninitializedAppError(
                 f"the app's lifespan has not been run, so no task can be scheduled: {_REMEDY}"
             )
-        if phase is CLOSED:
+        if lifetime.phase is CLOSED:
             self._refused += 1
             raise TasksClosedError(
                 "the app has shut down and accepts no more tasks: schedule before the code "
@@ -126,11 +131,13 @@ class Registry:
     def list_unfinished(self) -> tuple[SupervisedTask[..., Any], ...]:
         """The tasks that the shutdown waits for, those that did not run included."""
         with self.lock:
-            return (*self.tasks, *self.dropped)
+            tasks = [*self.tasks, *self.dropped]
+        return tuple(tasks)
 
     def list_tasks(self) -> tuple[SupervisedTask[..., Any], ...]:
         with self.lock:
-            return tuple(self.tasks)
+            tasks = [*self.tasks]  # at once, where `tuple()` may have to collect garbage meanwhile
+        return tuple(tasks)
 
     def statistics(self) -> TaskStatistics:
         with self.lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, final
 
@@ -9,11 +10,12 @@ from anyio import Event
 
 from ..errors import FastAPITasksError
 from .instrument import GuardedInstrument, Instrument
+from .registry import Registry
 from .scheduler import TaskScheduler
 from .statistics import TaskStatistics
 from .supervisor import Supervisor
 from .task import Task
-from .waits import Recorded, waiters_here, way
+from .waits import Recorded, Waiter, waiters_here, way
 
 
 @final
@@ -64,12 +66,27 @@ class TaskRunner(TaskScheduler):
 
         Raises:
             FastAPITasksError: in a task of this runner, or in a route that one of them waits for:
-                they would wait for themselves.
+                they would wait for themselves; or in another event loop than the app's.
         """
         registry = self._supervisor.registry
-        tasks, waiters = registry.list_tasks(), waiters_here()
+        if not registry.is_idle and not self._supervisor.is_here:
+            raise FastAPITasksError(
+                "the app runs in another event loop: join() there; a test in another thread "
+                "has the wait() of its recorded tasks"
+            )
+        waiters = waiters_here()
         for waiter in waiters:
-            if way(tasks, waiter):
+            if way(registry.list_tasks(), waiter):
                 raise FastAPITasksError(f"{waiter.title} would wait for itself: join() elsewhere")
-        with Recorded(waiters, tasks):
+        with Recorded(waiters, _Unfinished(registry)):
             await registry.wait_until_idle()
+
+
+class _Unfinished:
+    """The tasks that `join()` waits for: also those that come later."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def __iter__(self) -> Iterator[Waiter]:
+        return iter(self._registry.list_tasks())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from inspect import CO_COROUTINE
+from sys import _getframe  # pyright: ignore[reportPrivateUsage]
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from .config import TaskConfig, TaskErrorHandler, TaskRetry
@@ -64,8 +66,10 @@ class TaskScheduler(Uncallable):
         del func, args, kwargs  # no traceback of what follows shows them (G13)
         if task.is_async is None:
             raise TypeError(why_not(task.func))
+        # To find out whether a task of the event loop runs this takes longer than all the rest.
+        in_task = bool(_getframe(1).f_code.co_flags & CO_COROUTINE)
         try:
-            self._supervisor.submit(task)
+            self._supervisor.submit(task, in_task=in_task)
         except BaseException:
             self._supervisor.withdraw(task)
             raise

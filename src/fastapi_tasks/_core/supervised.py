@@ -18,7 +18,7 @@ from .function import function_name, is_async
 from .owner import Owner, Route
 from .state import PENDING, SUCCEEDED, TaskState
 from .task import Task, Timing
-from .waits import Recorded, Waiter, is_call_of_thread, running, waiters_here, way
+from .waits import Recorded, Waiter, running, thread_that_waits, waiters_here, way
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -168,7 +168,8 @@ class SupervisedTask(Task[P, T]):
             return False
         if getcoroutinestate(self.handle.coro) == CORO_RUNNING:
             return True
-        return thread_slot.get() is not None and is_call_of_thread()
+        slot = thread_slot.get()
+        return slot is not None and slot.thread != 0 and slot.thread == thread_that_waits()[0]
 
     def _wait(self) -> Generator[Any, Any, None]:
         with Recorded(self._check_wait(), (self,)):

@@ -129,8 +129,11 @@ class Supervisor:
 
     # Admission and start: from any thread.
 
-    def submit(self, task: SupervisedTask[..., Any]) -> None:
-        """Admit a task, and have it start when its time has come."""
+    def submit(self, task: SupervisedTask[..., Any], *, in_task: bool) -> None:
+        """Admit a task, and have it start when its time has come.
+
+        `in_task`: whether this is certainly in a task of an event loop.
+        """
         runs = self.registry.admit(task, self.lifetime)
         try:
             if not runs:
@@ -141,7 +144,7 @@ class Supervisor:
                 task.has_ended = True
                 log(WARNING, "task %r does not run: %s", task.name, _NOT_SHIELDED)
             elif task.route is None or task.route.add(task):
-                self._start(task)
+                self._start(task, in_task=in_task)
         finally:
             task.is_handed_over = True
             if task.has_ended:
@@ -155,14 +158,14 @@ class Supervisor:
         if self.registry.has(task):
             self.lifetime.mailbox.post(partial(self.cancel_unstarted, task))
 
-    def _start(self, task: SupervisedTask[..., Any]) -> None:
+    def _start(self, task: SupervisedTask[..., Any], *, in_task: bool) -> None:
         """Have a task run on the event loop: spawn it, or leave that to the loop's thread."""
         if task.state is not PENDING or task.handle is not None:  # cancelled, or started already
             return
         context = task.context
         shielded = task.config.shield is True
         task.handle = self.lifetime.spawn(
-            self.run, task, shielded=shielded, name=task.name, context=context
+            self.run, task, shielded=shielded, name=task.name, context=context, in_task=in_task
         )
         if task.handle is not None:
             task.context = None
@@ -174,7 +177,7 @@ class Supervisor:
     def start_late(self, task: SupervisedTask[..., Any]) -> None:
         """Start a task whose `schedule()` call has returned, and cannot raise."""
         try:
-            self._start(task)
+            self._start(task, in_task=True)
         except Exception as exc:
             log(ERROR, "task %r cannot be started", task.name, error=exc)
             self.cancel_unstarted(task)

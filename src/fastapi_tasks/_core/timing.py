@@ -20,7 +20,7 @@ It is also all that *responses* have to wait for (G3): until what stands in the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from logging import INFO
 from typing import Any, Protocol
@@ -30,14 +30,14 @@ from anyio import get_current_task
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from .exception import without_cancellations
-from .function import is_async
+from .function import code_of
 from .lifetime import OPEN
 from .log import log, names
 from .state import PENDING
 from .supervised import SupervisedTask
 from .supervisor import Supervisor
 from .task import Timing
-from .waits import Waiter, enter_route, is_call_of_thread, running
+from .waits import Waiter, enter_route, thread_that_waits
 
 _ROUNDS = 100  # of the event loop, within which what was handed over starts: it takes a few
 
@@ -60,13 +60,12 @@ class RouteRun:
 
     __slots__ = (
         "__weakref__",
+        "_coro",
         "_endpoint",
         "_holding",
-        "_outer",
         "_queue",
         "_responded",
         "_response",
-        "_route_task",
         "_waiting",
         "awaited",
         "supervisor",
@@ -87,9 +86,8 @@ class RouteRun:
         self._holding: WeakSet[SupervisedTask[..., Any]] | None = None
         self._responded = False
         # Whose code it is that runs in the route, as far as waits are concerned.
-        self._route_task = get_current_task().id
+        self._coro = _current_coro()
         self._endpoint = endpoint
-        self._outer = running.get()  # the task that the whole request runs in, if any
         self.awaited: Iterable[Waiter] = ()
         self._response = None if response is None else ref(response)  # it has this, and would stay
         enter_route(self)
@@ -143,10 +141,10 @@ class RouteRun:
         """A timing point has come: start the tasks that wait for it, once."""
         if timing not in self._waiting:
             return
-        tasks: tuple[SupervisedTask[..., Any], ...] = ()
+        tasks: list[SupervisedTask[..., Any]] = []
         try:
             with self.supervisor.registry.lock:
-                tasks = tuple(self._waiting[timing])
+                tasks = [*self._waiting[timing]]
                 self._queue.extend(tasks)
                 del self._waiting[timing]
             self._start_all(tasks)
@@ -175,7 +173,7 @@ class RouteRun:
             dropped = [
                 task
                 for tasks in waiting
-                for task in tasks
+                for task in [*tasks]  # of whose checks garbage may be collected, which may schedule
                 if task.state is PENDING
                 and not task.config.even_if_failed
                 and not (cut_off and task.config.shielded)
@@ -236,11 +234,21 @@ class RouteRun:
         return (self, *response.holding())
 
     def is_here(self) -> bool:
-        if get_current_task().id == self._route_task:  # also behind the route: the response waits
-            return True
-        is_in_thread = (
-            "after_route" in self._waiting
-            and is_async(self._endpoint) is False
-            and running.get() is self._outer
-        )
-        return is_in_thread and is_call_of_thread()
+        coro = self._coro()
+        if coro is not None and coro is get_current_task().coro:
+            return True  # also behind the route, where a middleware may be: the response waits
+        if "after_route" not in self._waiting:
+            return False
+        code = code_of(self._endpoint)
+        return code is not None and any(frame.f_code is code for frame in thread_that_waits()[1])
+
+
+def _current_coro() -> Callable[[], object]:
+    """A weak reference to the coroutine of the current task of the event loop.
+
+    AnyIO's id of that task may be another one's when it has ended.
+    """
+    try:
+        return ref(get_current_task().coro)
+    except TypeError:  # one that is written in C, maybe
+        return lambda: None

@@ -21,6 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
+from sys import _current_frames  # pyright: ignore[reportPrivateUsage]
+from traceback import walk_stack
+from types import FrameType
 from typing import Protocol
 from weakref import ref
 
@@ -105,11 +108,22 @@ def way(starts: Iterable[Waiter], end: Waiter) -> list[Waiter]:
     return []
 
 
-def is_call_of_thread() -> bool:
-    """Whether this runs for a thread that waits in `anyio.from_thread.run()`.
+def thread_that_waits() -> tuple[int, list[FrameType]]:
+    """The thread that waits in `anyio.from_thread.run()` for what runs here, and its stack.
 
-    On asyncio that has an event loop's task of its own, to be told by AnyIO's coroutine in it; what
-    is started there has another one. On Trio it runs in the task that waits for the thread.
+    There may be none: `(0, [])`. On asyncio such a call has an event loop's task of its own, to be
+    told by AnyIO's coroutine in it, which the thread's stack leads to; what is started there has
+    another one. On Trio it runs in the task that waits for the thread.
     """
-    code = getattr(get_current_task().coro, "cr_code", None)
-    return code is not None and code.co_name == "task_wrapper" and "anyio" in code.co_filename
+    coro = get_current_task().coro
+    code, frame = getattr(coro, "cr_code", None), getattr(coro, "cr_frame", None)
+    if code is None or frame is None or "anyio" not in code.co_filename:
+        return 0, []
+    for thread, innermost in _current_frames().items():
+        stack = [each for each, _ in walk_stack(innermost)]
+        for each in stack:
+            if code in each.f_code.co_consts and all(
+                each.f_locals.get(name) is frame.f_locals.get(name) for name in code.co_freevars
+            ):
+                return thread, stack
+    return 0, []

@@ -113,7 +113,6 @@ class _Life:
             await self._drain_whatever_happens()
             raise
         if message["type"] == "lifespan.shutdown":
-            self.sigterm.take()
             await self._drain_whatever_happens(with_grace=True)
         return message
 
@@ -135,6 +134,7 @@ class _Life:
             await self._send(self._held_back.pop(0))
 
     async def _drain_whatever_happens(self, *, with_grace: bool = False) -> None:
+        self.sigterm.take()
         # In a task group, because that waits for its child even when asyncio's Task.cancel() hits
         # this task: shielding by a cancel scope does not keep that out.
         async with create_task_group() as group:
