@@ -388,7 +388,7 @@ G12 _core/event.py an event that was not set stays so
 + for _ in range(1):
 
 G12 _core/timing.py of the tasks whose timing point has come, those after a failing start are lost
-- self.runner._host.post(partial(self._start_all, tasks))
+- self.runner._host.post(partial(self._spawn_all, tasks))
 + pass
 
 G12 _core/drain.py a drain that fails half-way ends there
@@ -404,7 +404,7 @@ G12 _core/supervisor.py a task that is about to begin counts as lost
 + for _ in range(0):  # within
 
 G12 _core/supervisor.py a task that was not let end is unfinished for ever
-- if handle is not None and handle.status not in _GOING_ON:
+- if handle is not None and handle.status not in _ALIVE:
 + if False:
 
 G12 _core/group.py a task that was not let end in the drain is unfinished for ever
@@ -621,7 +621,7 @@ G17 _core/supervisor.py a schedule() call under way in a thread is not waited fo
 + if not
 
 G19 _core/registry.py what the drain refuses counts until the event loop has heard of it
-- self.dropped[task] = None
+- self.not_run[task] = None
 + self._cancelled -= 1; self.tasks[task] = None
 
 G20 _core/outcome.py a call keeps its task and its arguments
@@ -660,8 +660,8 @@ G20 _core/exception.py the frame that raises an exception again is kept by it
 + pass
 
 G20 _core/task.py contexts lead to their tasks
-- running.set(ref(self))
-+ running.set(lambda: self)
+- running_task.set(ref(self))
++ running_task.set(lambda: self)
 
 G20 _core/task.py a finished task keeps its request
 - self._context = self._line = self._handle = None
@@ -750,7 +750,7 @@ G12 _core/timing.py a def endpoint is not in the way of its own tasks
 + and False
 
 G12 _fastapi/exchange.py a WebSocket has tasks that hold its response
-- if self._is_responding or not self._watches:
+- if self._is_responding or not self._has_response:
 + if self._is_responding:
 
 G12 _core/event.py an event belongs to the event loop that looks first

@@ -18,7 +18,7 @@ from trio.testing import MockClock
 import fastapi_tasks
 from fastapi_tasks import Instrument, Task, Tasks, TaskState
 from fastapi_tasks._core.mailbox import Mailbox
-from fastapi_tasks._core.waits import running
+from fastapi_tasks._core.waits import running_task
 from tests_asyncio.conftest import AutojumpLoop
 from tests_trio.support import (
     Server,
@@ -93,7 +93,7 @@ class Fault:
         return self._line
 
     def _note(self, frame) -> None:
-        task = running.get() and running.get()()
+        task = running_task.get() and running_task.get()()
         while frame is not None:
             file = Path(frame.f_code.co_filename)
             if HOME in file.parents:

@@ -143,7 +143,7 @@ class Call:
 
 
 class _Thread:
-    """A call in a thread, for whom asyncio's `Task.cancel()` tears away from it."""
+    """A call in a thread, to be waited for when asyncio's `Task.cancel()` has torn it off."""
 
     __slots__ = ("_begun", "_has_ended", "_to_be_told")
 

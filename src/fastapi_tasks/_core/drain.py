@@ -33,7 +33,7 @@ class Drain:
 
     async def run(self, *, with_grace: bool = False) -> None:
         """Take the five steps, unless they were taken already."""
-        if not self._supervisor.running:
+        if not self._supervisor.admits_tasks:
             return
         grace = current_time() + (self._grace_period if with_grace else 0)
         with CancelScope(shield=True):
@@ -50,14 +50,14 @@ class Drain:
 
     async def _take_steps(self, grace: float) -> None:
         """Each of them may be taken twice."""
-        self._supervisor.lifetime.stopping.set()
-        await self._wait_for_tasks(grace)
-        await self._cut_off()
-        await self._wait_for_tasks(self._deadline)
+        self._supervisor.lifetime.stopping.set()  # 1
+        await self._wait_for_tasks(grace)  # 2
+        await self._cut_off()  # 3
+        await self._wait_for_tasks(self._deadline)  # 4
         self._supervisor.enter(CLOSED)
         await self._wait_for_tasks(self._deadline)  # what was admitted a moment before
         self._cancel_shielded()
-        await self._wait_for_tasks(math.inf)  # threads, and `schedule()` calls under way in some
+        await self._wait_for_tasks(math.inf)  # 5: threads, and `schedule()` calls in some
 
     async def _cut_off(self) -> None:
         """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
@@ -90,8 +90,9 @@ class Drain:
 
     async def _settle(self) -> None:
         """Let those go on who waited for a task: a request whose response it held, say."""
-        for _ in range(ROUNDS if self._supervisor.running else 0):
-            await cancel_shielded_checkpoint()
+        if self._supervisor.admits_tasks:
+            for _ in range(ROUNDS):
+                await cancel_shielded_checkpoint()
 
     def _cancel_shielded(self) -> None:
         """The end of step 4: cancel the shielded tasks that are still there."""

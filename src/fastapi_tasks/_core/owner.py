@@ -1,4 +1,7 @@
-"""What a task needs of those it belongs to: its supervisor, and the run of a route."""
+"""What a task needs of those it belongs to: its supervisor, and the run of a route.
+
+As protocols, since both of them know tasks.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,6 @@ class Route(Protocol):
         """Take a task out, if each one before it has started, or will not; return whether so."""
         ...
 
-    def needed_by(self, task: SupervisedTask[..., Any]) -> Iterable[Waiter]:
-        """What has to end before a task can start."""
+    def needs_of(self, task: SupervisedTask[..., Any]) -> Iterable[Waiter]:
+        """What has to end before this task can start."""
         ...

@@ -47,7 +47,7 @@ class Registry:
     def __init__(self, max_tasks: int | None) -> None:
         self.lock = RLock()  # a signal handler may schedule too, wherever it interrupts us
         self.tasks: dict[SupervisedTask[..., Any], None] = {}
-        self.dropped: dict[SupervisedTask[..., Any], None] = {}
+        self.not_run: dict[SupervisedTask[..., Any], None] = {}
         self._max_tasks = math.inf if max_tasks is None else max_tasks
         self._succeeded = self._failed = self._cancelled = self._refused = 0  # as in `statistics()`
         self._running = 0  # how many of the tasks have begun
@@ -69,7 +69,7 @@ class Registry:
                 self.tasks[task] = None
                 return True
             self._cancelled += 1
-            self.dropped[task] = None
+            self.not_run[task] = None
             return False
 
     def _check_phase(self, lifetime: Lifetime) -> None:
@@ -96,7 +96,7 @@ class Registry:
 
     def has(self, task: SupervisedTask[..., Any]) -> bool:
         """Whether it has not finished."""
-        return task in self.tasks or task in self.dropped
+        return task in self.tasks or task in self.not_run
 
     def remove(self, task: SupervisedTask[..., Any]) -> None:
         """Count a task as finished, once."""
@@ -104,7 +104,7 @@ class Registry:
             try:
                 del self.tasks[task]
             except KeyError:
-                self.dropped.pop(task, None)  # which is counted already
+                self.not_run.pop(task, None)  # which is counted already
                 return
             self._running -= task.has_begun
             if task.state is SUCCEEDED:
@@ -116,10 +116,10 @@ class Registry:
 
     @property
     def is_idle(self) -> bool:
-        return not (self.tasks or self.dropped)
+        return not (self.tasks or self.not_run)
 
     def note_idle(self) -> None:
-        if not self.tasks and not self.dropped:
+        if not self.tasks and not self.not_run:
             self._idle.set()
 
     async def wait_until_idle(self) -> None:
@@ -131,7 +131,7 @@ class Registry:
     def list_unfinished(self) -> tuple[SupervisedTask[..., Any], ...]:
         """The tasks that the shutdown waits for, those that did not run included."""
         with self.lock:
-            tasks = [*self.tasks, *self.dropped]
+            tasks = [*self.tasks, *self.not_run]
         return tuple(tasks)
 
     def list_tasks(self) -> tuple[SupervisedTask[..., Any], ...]:

@@ -15,7 +15,7 @@ from .scheduler import TaskScheduler
 from .statistics import TaskStatistics
 from .supervisor import Supervisor
 from .task import Task
-from .waits import Recorded, Waiter, waiters_here, way
+from .waits import RecordedWait, Waiter, path, waiters_here
 
 
 @final
@@ -34,7 +34,7 @@ class TaskRunner(TaskScheduler):
     @property
     def running(self) -> bool:
         """Whether tasks are admitted: from the lifespan's start to the end of the drain."""
-        return self._supervisor.running
+        return self._supervisor.admits_tasks
 
     @property
     def stopping(self) -> Event:
@@ -76,9 +76,9 @@ class TaskRunner(TaskScheduler):
             )
         waiters = waiters_here()
         for waiter in waiters:
-            if way(registry.list_tasks(), waiter):
+            if path(registry.list_tasks(), waiter):
                 raise FastAPITasksError(f"{waiter.title} would wait for itself: join() elsewhere")
-        with Recorded(waiters, _Unfinished(registry)):
+        with RecordedWait(waiters, _Unfinished(registry)):
             await registry.wait_until_idle()
 
 

@@ -18,7 +18,7 @@ from .function import function_name, is_async
 from .owner import Owner, Route
 from .state import PENDING, SUCCEEDED, TaskState
 from .task import Task, Timing
-from .waits import Recorded, Waiter, running, thread_that_waits, waiters_here, way
+from .waits import RecordedWait, Waiter, path, running_task, thread_that_waits, waiters_here
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,24 +28,24 @@ class SupervisedTask(Task[P, T]):
     """A task, with what its supervisor needs.
 
     Attributes:
-        route: the run of a route that it belongs to, if it belongs to one.
+        route: the run of a route that it belongs to, if it belongs to one; until it has finished.
         is_async: whether it runs on the event loop, not in a thread; `None`: it cannot be called.
         context: the `schedule()` call's, while the task has to wait for its start.
         handle: its task of the event loop, once it is spawned.
-        has_begun: its first step is taken.
+        has_begun: its first step is taken, of one that was not cancelled before.
         has_ended: nothing of it runs any more, or will: it is about to be finished.
-        is_handed_over: the `schedule()` call is past all that it does.
+        call_is_over: the `schedule()` call has done all that it does, or has failed.
         awaited: what its own code waits for.
     """
 
     __slots__ = (
         "awaited",
+        "call_is_over",
         "context",
         "handle",
         "has_begun",
         "has_ended",
         "is_async",
-        "is_handed_over",
         "route",
     )
 
@@ -81,7 +81,7 @@ class SupervisedTask(Task[P, T]):
         self.handle: TaskHandle[None] | None = None
         self.has_begun = False
         self.has_ended = False
-        self.is_handed_over = False
+        self.call_is_over = False
         self.awaited: Iterable[Waiter] = ()
 
     def cancel(self) -> None:
@@ -120,7 +120,7 @@ class SupervisedTask(Task[P, T]):
 
     def run_here(self) -> None:
         """Note that it is this task that runs in the current context."""
-        running.set(ref(self))
+        running_task.set(ref(self))
 
     def begin_attempt(self) -> None:
         self._attempts += 1
@@ -160,7 +160,7 @@ class SupervisedTask(Task[P, T]):
 
     def needs(self) -> Iterable[Waiter]:
         if self._state is PENDING and self.route is not None:
-            return self.route.needed_by(self)
+            return self.route.needs_of(self)
         return self.awaited
 
     def is_here(self) -> bool:
@@ -172,7 +172,7 @@ class SupervisedTask(Task[P, T]):
         return slot is not None and slot.thread != 0 and slot.thread == thread_that_waits()[0]
 
     def _wait(self) -> Generator[Any, Any, None]:
-        with Recorded(self._check_wait(), (self,)):
+        with RecordedWait(self._check_wait(), (self,)):
             yield from self.finished.wait().__await__()
 
     def _check_wait(self) -> list[Waiter]:
@@ -185,7 +185,7 @@ class SupervisedTask(Task[P, T]):
             )
         waiters = waiters_here()
         for waiter in waiters:
-            steps = way([self], waiter)
+            steps = path([self], waiter)
             if len(steps) == 1:
                 raise FastAPITasksError(f"task {self.name!r} cannot wait for itself")
             if steps:

@@ -6,18 +6,29 @@ Theory of operation
 A task is *admitted* (`submit()`): the registry holds it from now until it has finished, wherever it
 is meanwhile. It may have to *wait* for its timing point, which is the business of its run of a
 route (`timing`), and for the event loop, if `schedule()` was called in another thread (`mailbox`).
-Then it *starts*: a task of the event loop is spawned for it, in one of the two task groups of the
-lifespan (`lifetime`). That one *runs* it (`run()`): its function, with its options and its error
-handler (`outcome`). Then it *ends*, and has *finished* when everybody has been told.
+Then it is *spawned*: it gets a task of the event loop, in one of the two task groups of the
+lifespan (`lifetime`). It *starts* with that one's first step, and *runs* (`run()`): its function,
+with its options (`outcome`), then its error handler. Then it *ends*, and it has *finished* when
+everybody has been told.
 
 It may be *cancelled* anywhere on this way. None of the places where it may be is searched: the
 state is the truth (`state`), and whoever comes to start a task that is no longer `PENDING` passes
 over it.
 
-All changes of state are here, and so is what follows from them: `run()` and `_finish()` have the
-events set, the counts changed and the instruments told.
+All calls that change a state are here, and so is what follows from them: `run()` and `_finish()`
+have the events set, the counts changed and the instruments told.
 
-When a lifespan is over, and in which steps, is the drain's business (`drain`).
+A task ends, always by `_end()`, in one of these ways:
+
+* `run()`: by itself, whatever its function raises; `_break_off()` is for what else may be wrong.
+* `cancel_unstarted()`: before its first step, on request or because its route failed.
+* `submit()`: at once, if the app is shutting down and it is not shielded.
+* `_cancel_from_outside()`: asyncio's `Task.cancel()` hit its task of the event loop before that.
+* `_end_by_force()`: the event loop does not run it any more: its task group was lost
+  (`end_lost()`), or the lifespan was ended from outside (`_end_unfinished()`).
+
+When a lifespan is over, and in which steps, is the drain's business (`drain`). G1 and so on are
+the guarantees in `docs/design/guarantees.md`.
 """
 
 from __future__ import annotations
@@ -43,7 +54,7 @@ from .registry import Registry
 from .state import CANCELLED, FAILED, PENDING, RUNNING
 from .supervised import SupervisedTask
 
-_GOING_ON = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
+_ALIVE = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
 _NOT_SHIELDED = "the app is shutting down and the task is not shielded"
 
 
@@ -74,7 +85,7 @@ class Supervisor:
     # The lifespan.
 
     @property
-    def running(self) -> bool:
+    def admits_tasks(self) -> bool:
         """Whether tasks are admitted."""
         return self.lifetime.phase in (OPEN, DRAINING)
 
@@ -90,24 +101,24 @@ class Supervisor:
         with self.registry.lock:
             self.lifetime.phase = phase
 
-    def begin_lifetime(self) -> Lifetime:
-        self.lifetime = Lifetime(self.lifetime.phase)
-        return self.lifetime
+    def begin_lifetime(self) -> None:
+        self.lifetime = Lifetime(self.lifetime.phase)  # until it opens, errors stay the same
 
     async def run_lifetime(self) -> None:
         """Have tasks running, from now to the end of the drain."""
         opens = partial(self.enter, OPEN)
         try:
-            await self.lifetime.run(self._max_threads, opens, self.end_stranded, self._close)
+            await self.lifetime.run(self._max_threads, opens, self.end_lost, self._close)
         finally:
             self._close()
-            self._end_left(self.registry.list_unfinished())
+            self._end_unfinished(self.registry.list_unfinished())
 
     def _close(self) -> None:
+        """Admit nothing, and end what waits: when the mailbox closes, or at the latest behind it."""
         self.enter(CLOSED)
-        self._end_left([task for task in self.registry.list_tasks() if task.state is PENDING])
+        self._end_unfinished([task for task in self.registry.list_tasks() if task.state is PENDING])
 
-    def _end_left(self, left: Iterable[SupervisedTask[..., Any]]) -> None:
+    def _end_unfinished(self, left: Iterable[SupervisedTask[..., Any]]) -> None:
         """Only a `KeyboardInterrupt` or a forced end of the event loop leaves any."""
         if left := tuple(left):
             what = f"{len(left)} task(s) do not run: {names(left)}"
@@ -144,9 +155,9 @@ class Supervisor:
                 task.has_ended = True
                 log(WARNING, "task %r does not run: %s", task.name, _NOT_SHIELDED)
             elif task.route is None or task.route.add(task):
-                self._start(task, in_task=in_task)
+                self._spawn(task, in_task=in_task)
         finally:
-            task.is_handed_over = True
+            task.call_is_over = True
             if task.has_ended:
                 self.lifetime.call(partial(self._finish, task))
 
@@ -154,11 +165,11 @@ class Supervisor:
         """End a task whose `schedule()` call fails, unless it runs already."""
         # An exception may come anywhere in `submit()`, and the stack may be all but used up: so
         # this needs no more of it than the admission did. The loop does the rest.
-        task.is_handed_over = True
+        task.call_is_over = True
         if self.registry.has(task):
             self.lifetime.mailbox.post(partial(self.cancel_unstarted, task))
 
-    def _start(self, task: SupervisedTask[..., Any], *, in_task: bool) -> None:
+    def _spawn(self, task: SupervisedTask[..., Any], *, in_task: bool) -> None:
         """Have a task run on the event loop: spawn it, or leave that to the loop's thread."""
         if task.state is not PENDING or task.handle is not None:  # cancelled, or started already
             return
@@ -172,12 +183,12 @@ class Supervisor:
         else:
             if context is None:  # an empty one is falsy
                 task.context = self.lifetime.copy_context()
-            self.lifetime.post(partial(self.start_late, task))
+            self.lifetime.post(partial(self.spawn_late, task))
 
-    def start_late(self, task: SupervisedTask[..., Any]) -> None:
+    def spawn_late(self, task: SupervisedTask[..., Any]) -> None:
         """Start a task whose `schedule()` call has returned, and cannot raise."""
         try:
-            self._start(task, in_task=True)
+            self._spawn(task, in_task=True)
         except Exception as exc:
             log(ERROR, "task %r cannot be started", task.name, error=exc)
             self.cancel_unstarted(task)
@@ -239,14 +250,14 @@ class Supervisor:
         """The last guard (G12): whatever else was wrong, the task ends, and it is said."""
         failure = without_cancellations(exc)
         if task.state is PENDING and failure is None:
-            self._cancel_hit(task)
+            self._cancel_from_outside(task)
         elif task.state is RUNNING:
             self._fail(task, exc, scope)
         else:
             self.cancel_unstarted(task)
             contain(exc, failure, "the start or the end of task %r", task, scope)
 
-    def _cancel_hit(self, task: SupervisedTask[..., Any]) -> None:
+    def _cancel_from_outside(self, task: SupervisedTask[..., Any]) -> None:
         """Its task of the event loop was hit by asyncio's `Task.cancel()` before it has begun."""
         log(WARNING, "task %r was cancelled, but not by this library", task.name)
         self.cancel_unstarted(task)
@@ -261,17 +272,17 @@ class Supervisor:
         if not task.has_begun:
             self._end(task)
 
-    async def end_stranded(self) -> None:
+    async def end_lost(self) -> None:
         """End the tasks that a lost task group has left, which the event loop will not run."""
         before = self._unbegun()
         for _ in range(2):  # within which any other one begins, on Trio too
             await cancel_shielded_checkpoint()
         for task in before.keys() & self._unbegun().keys():
             before[task].close()
-            self._cancel_hit(task)
+            self._cancel_from_outside(task)
         for task in self.registry.list_tasks():
             handle = task.handle
-            if handle is not None and handle.status not in _GOING_ON:  # it was not let end
+            if handle is not None and handle.status not in _ALIVE:  # it was not let end
                 with suppress(RuntimeError):  # it goes on all the same
                     handle.coro.close()  # now, not at some garbage collection
                 self._end_by_force(task)
@@ -289,7 +300,7 @@ class Supervisor:
 
     def _end_by_force(self, task: SupervisedTask[..., Any]) -> None:
         """End a task that the event loop does not run any more."""
-        task.is_handed_over = True
+        task.call_is_over = True
         if not task.state.is_final:
             task.enter(CANCELLED)
         self._end(task)
@@ -306,7 +317,7 @@ class Supervisor:
         of its end after its beginning, and the shutdown waits for the thread.
         """
         registry = self.registry
-        if not task.is_handed_over or not registry.has(task):
+        if not task.call_is_over or not registry.has(task):
             return
         task.finish()
         registry.remove(task)

@@ -103,7 +103,8 @@ class RouteRun:
             if task.config.hold_response and not self._responded:
                 self._hold_response_for(task)
             waiting = self._waiting.get(task.timing)
-            if waiting is None or supervisor.lifetime.phase is not OPEN:  # now, or passed (G7)
+            # Now, or its timing point has come (G7), as all have in a shutdown (G16).
+            if waiting is None or supervisor.lifetime.phase is not OPEN:
                 self._queue.append(task)
                 return True
             task.context = supervisor.lifetime.copy_context()
@@ -137,9 +138,13 @@ class RouteRun:
 
     # The timing points.
 
+    def _has_come(self, timing: Timing) -> bool:
+        """Whether tasks for that timing point start at once."""
+        return timing not in self._waiting
+
     def reach(self, timing: Timing) -> None:
         """A timing point has come: start the tasks that wait for it, once."""
-        if timing not in self._waiting:
+        if self._has_come(timing):
             return
         tasks: list[SupervisedTask[..., Any]] = []
         try:
@@ -147,14 +152,14 @@ class RouteRun:
                 tasks = [*self._waiting[timing]]
                 self._queue.extend(tasks)
                 del self._waiting[timing]
-            self._start_all(tasks)
+            self._spawn_all(tasks)
         except BaseException:
-            self.supervisor.lifetime.post(partial(self._start_all, tasks))
+            self.supervisor.lifetime.post(partial(self._spawn_all, tasks))
             raise
 
-    def _start_all(self, tasks: Iterable[SupervisedTask[..., Any]]) -> None:
+    def _spawn_all(self, tasks: Iterable[SupervisedTask[..., Any]]) -> None:
         for task in tasks:
-            self.supervisor.start_late(task)
+            self.supervisor.spawn_late(task)
 
     def reach_all(self) -> None:
         """Start what waits for a timing point, as if all of them had come."""
@@ -169,7 +174,7 @@ class RouteRun:
         """
         cut_off = without_cancellations(error) is None
         with self.supervisor.registry.lock:
-            waiting = self._waiting.values() if "after_route" in self._waiting else ()
+            waiting = () if self._has_come("after_route") else self._waiting.values()
             dropped = [
                 task
                 for tasks in waiting
@@ -224,7 +229,7 @@ class RouteRun:
     def needs(self) -> Iterable[Waiter]:
         return self.awaited
 
-    def needed_by(self, task: SupervisedTask[..., Any]) -> Iterable[Waiter]:
+    def needs_of(self, task: SupervisedTask[..., Any]) -> Iterable[Waiter]:
         """What has to end before a task can start."""
         if task not in self._waiting.get(task.timing, ()):
             return ()
@@ -237,7 +242,7 @@ class RouteRun:
         coro = self._coro()
         if coro is not None and coro is get_current_task().coro:
             return True  # also behind the route, where a middleware may be: the response waits
-        if "after_route" not in self._waiting:
+        if self._has_come("after_route"):
             return False
         code = code_of(self._endpoint)
         return code is not None and any(frame.f_code is code for frame in thread_that_waits()[1])

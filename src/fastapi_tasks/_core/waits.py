@@ -52,7 +52,7 @@ class Waiter(Protocol):
 # The task, and the runs of routes, whose context this is: an endpoint may have called others. Weak
 # references, since contexts outlive tasks: the timers of asyncio keep theirs until their time has
 # come, also when they were cancelled.
-running: ContextVar[ref[Waiter] | None] = ContextVar("running", default=None)
+running_task: ContextVar[ref[Waiter] | None] = ContextVar("running_task", default=None)
 routes: ContextVar[tuple[ref[Waiter], ...]] = ContextVar("routes", default=())
 
 
@@ -64,13 +64,13 @@ def enter_route(run: Waiter) -> None:
 
 def waiters_here() -> list[Waiter]:
     """Those whose own code is running."""
-    task = running.get()
+    task = running_task.get()
     references = routes.get() if task is None else (task, *routes.get())
     waiters = [reference() for reference in references]
     return [waiter for waiter in waiters if waiter is not None and waiter.is_here()]
 
 
-class Recorded:
+class RecordedWait:
     """A wait of theirs, while the block lasts."""
 
     __slots__ = ("_awaited", "_before", "_waiters")
@@ -89,7 +89,7 @@ class Recorded:
             waiter.awaited = before
 
 
-def way(starts: Iterable[Waiter], end: Waiter) -> list[Waiter]:
+def path(starts: Iterable[Waiter], end: Waiter) -> list[Waiter]:
     """The steps by which one of those needs the last one, both included; empty if none does."""
     found = list(starts)
     seen = {id(waiter) for waiter in found}

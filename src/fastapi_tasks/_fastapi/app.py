@@ -35,17 +35,18 @@ from .._core.supervisor import Supervisor
 from .._core.timing import RouteRun
 from ..errors import FastAPITasksError, FastAPITasksUninitializedAppError
 from .exchange import Exchange
-from .lifespan import Lifespan
+from .lifespan import Lifespans
 
+_STATE = "fastapi_tasks"  # the runner's name in `app.state`
 _EXCHANGE = "fastapi_tasks"  # the keys in the ASGI scope
-_OWNER = "fastapi_tasks.owner"
+_APP_TASKS = "fastapi_tasks.app"
 _TASKS = "fastapi_tasks.tasks"
 _NO_TASKS = "this app has no tasks: call add_tasks(app) where the app is made"
 _FUNCTION_STACK = "fastapi_function_astack"  # FastAPI's
 _ORIGINAL_BUILD = "_original_build_middleware_stack"  # what OpenTelemetry puts back
 
 
-class _Owner(NamedTuple):
+class _AppTasks(NamedTuple):
     """What `add_tasks()` has made for an app."""
 
     runner: TaskRunner
@@ -92,7 +93,7 @@ def add_tasks(
         raise TypeError(f"add_tasks() takes a FastAPI app, not {type_name(app)}")
     if config is not None and not issubclass(type(config), TaskConfig):
         raise TypeError(f"config must be a TaskConfig, not {type_name(config)}")
-    if hasattr(app.state, _EXCHANGE):
+    if hasattr(app.state, _STATE):
         raise FastAPITasksError("add_tasks() was called for this app already: call it once")
     if app.middleware_stack is not None:
         raise FastAPITasksError("the app has started already: call add_tasks(app) where it is made")
@@ -108,17 +109,17 @@ def add_tasks(
         max_threads=max_threads,
         instruments=instruments,
     )
-    owner = _Owner(TaskRunner(supervisor), supervisor)
-    setattr(app.state, _EXCHANGE, owner.runner)
-    lifespan = Lifespan(supervisor, grace_period=grace_period, shield_timeout=shield_timeout)
+    tasks = _AppTasks(TaskRunner(supervisor), supervisor)
+    setattr(app.state, _STATE, tasks.runner)
+    lifespans = Lifespans(supervisor, grace_period=grace_period, shield_timeout=shield_timeout)
     for name in ("build_middleware_stack", _ORIGINAL_BUILD):
         if (build := getattr(app, name, None)) is not None:
-            setattr(app, name, partial(_build, build, owner, lifespan))
-    return owner.runner
+            setattr(app, name, partial(_build, build, tasks, lifespans))
+    return tasks.runner
 
 
-def _build(build: Callable[[], ASGIApp], owner: _Owner, lifespan: Lifespan) -> ASGIApp:
-    return _Outermost(build(), owner, lifespan)
+def _build(build: Callable[[], ASGIApp], tasks: _AppTasks, lifespans: Lifespans) -> ASGIApp:
+    return _Outermost(build(), tasks, lifespans)
 
 
 def get_runner(app: FastAPI) -> TaskRunner:
@@ -127,7 +128,7 @@ def get_runner(app: FastAPI) -> TaskRunner:
     Raises:
         FastAPITasksUninitializedAppError: it was not called.
     """
-    runner: TaskRunner | None = getattr(app.state, _EXCHANGE, None)
+    runner: TaskRunner | None = getattr(app.state, _STATE, None)
     if runner is None:
         raise FastAPITasksUninitializedAppError(_NO_TASKS)
     return runner
@@ -151,22 +152,22 @@ class _Outermost(ServerErrorMiddleware):
     of its own around it. It handles no errors: the one inside does.
     """
 
-    def __init__(self, stack: ASGIApp, owner: _Owner, lifespan: Lifespan) -> None:
-        super().__init__(_wrap(stack, owner, lifespan))
+    def __init__(self, stack: ASGIApp, tasks: _AppTasks, lifespans: Lifespans) -> None:
+        super().__init__(_wrap(stack, tasks, lifespans))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         return self.app(scope, receive, send)  # without a coroutine around it
 
 
-def _wrap(stack: ASGIApp, owner: _Owner, lifespan: Lifespan) -> ASGIApp:
+def _wrap(stack: ASGIApp, tasks: _AppTasks, lifespans: Lifespans) -> ASGIApp:
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await lifespan.run(partial(stack, scope), receive, send)
+            await lifespans.run(partial(stack, scope), receive, send)
         elif (outer := scope.get(_EXCHANGE)) is not None and not outer.ended:
-            await _serve_mounted(stack, owner, scope, receive, send)
+            await _serve_mounted(stack, tasks, scope, receive, send)
         else:
-            if owner.supervisor.running or _OWNER not in scope:
-                scope[_OWNER] = owner
+            if tasks.supervisor.admits_tasks or _APP_TASKS not in scope:
+                scope[_APP_TASKS] = tasks
             exchange = scope[_EXCHANGE] = Exchange()
             if scope["type"] == "http":
                 send = exchange.watch(send)
@@ -180,16 +181,16 @@ def _wrap(stack: ASGIApp, owner: _Owner, lifespan: Lifespan) -> ASGIApp:
 
 
 async def _serve_mounted(
-    stack: ASGIApp, owner: _Owner, scope: Scope, receive: Receive, send: Send
+    stack: ASGIApp, tasks: _AppTasks, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Serve from inside an app with tasks, which watches the response."""
-    outer = scope[_OWNER]  # of the innermost app on the request's way whose tasks may run
-    if owner.supervisor.running:
-        scope[_OWNER] = owner
+    outer = scope[_APP_TASKS]  # of the innermost app on the request's way whose tasks may run
+    if tasks.supervisor.admits_tasks:
+        scope[_APP_TASKS] = tasks
     try:
         await stack(scope, receive, send)
     finally:
-        scope[_OWNER] = outer  # a middleware may try another app
+        scope[_APP_TASKS] = outer  # a middleware may try another app
 
 
 async def get_tasks(connection: HTTPConnection) -> RequestTasks:
@@ -212,10 +213,10 @@ async def get_tasks(connection: HTTPConnection) -> RequestTasks:
     known: tuple[object, RequestTasks] | None = scope.get(_TASKS)
     if known is not None and known[0] is stack:
         return known[1]
-    owner: _Owner = scope[_OWNER]
-    run = exchange.begin(owner.supervisor, scope.get("endpoint"))
+    app: _AppTasks = scope[_APP_TASKS]
+    run = exchange.begin(app.supervisor, scope.get("endpoint"))
     _watch_route(stack, run)
-    tasks = RequestTasks(owner.runner, run)
+    tasks = RequestTasks(app.runner, run)
     scope[_TASKS] = stack, tasks  # each run of a route has a stack of its own
     return tasks
 

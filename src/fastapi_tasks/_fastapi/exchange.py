@@ -27,7 +27,7 @@ class Exchange:
     There is one for each request, with tasks or without: it does next to nothing until the first.
     """
 
-    __slots__ = ("__weakref__", "_is_responding", "_runs", "_trailers", "_watches", "ended")
+    __slots__ = ("__weakref__", "_has_response", "_is_responding", "_runs", "_trailers", "ended")
 
     def __init__(self) -> None:
         # The runs of routes that have tasks; one as a rule. More are kept only as long as somebody
@@ -36,7 +36,7 @@ class Exchange:
         self._is_responding = False  # the response has started
         self.ended: bool = False  # its last message has been handed over
         self._trailers = False  # the last message will be trailers
-        self._watches = False  # there is a response: a WebSocket has none
+        self._has_response = False  # there is a response: a WebSocket has none
 
     def begin(self, supervisor: Supervisor, endpoint: object) -> RouteRun:
         """A run of a route has tasks from now on."""
@@ -60,7 +60,7 @@ class Exchange:
         Most messages have nothing to wait for, and get no coroutine around the server's.
         """
 
-        self._watches = True
+        self._has_response = True
 
         def send_and_watch(message: Message) -> Awaitable[None]:
             match message["type"]:
@@ -84,8 +84,7 @@ class Exchange:
 
     async def _send_first(self, send: Send, message: Message) -> None:
         """Start what comes before the response, wait for what holds it, and send its start."""
-        is_held = True
-        while is_held:
+        while True:
             is_held = False
             for run in tuple(self._runs.values()):
                 run.reach("after_route")  # the start of the response counts as each route's end
@@ -93,6 +92,8 @@ class Exchange:
                 for task in run.holding():
                     is_held = True
                     await task.finished.wait()
+            if not is_held:  # nor anything that was handed over meanwhile
+                break
         self._is_responding = True
         for run in tuple(self._runs.values()):
             run.response_starts()
@@ -100,7 +101,7 @@ class Exchange:
 
     def holding(self) -> list[SupervisedTask[..., Any]]:
         """The tasks that the response still waits for."""
-        if self._is_responding or not self._watches:
+        if self._is_responding or not self._has_response:
             return []
         runs = tuple(self._runs.values())
         return [task for run in runs for task in run.holding()]

@@ -1,4 +1,4 @@
-"""The app's lifespan, and the tasks' lifetime inside of it (G15).
+"""The app's lifespans, each with a lifetime of tasks inside of it (G15).
 
 It stands around the app as ASGI, where every lifespan passes, however the app was put together. The
 app asks for its next message by `receive()`: while it waits there, it has started and has not begun
@@ -21,7 +21,7 @@ from ..errors import FastAPITasksError
 from .sigterm import Sigterm
 
 
-class Lifespan:
+class Lifespans:
     """Runs the lifespans of one app, one at a time, each with a lifetime of tasks inside.
 
     Args:
@@ -55,7 +55,7 @@ class Lifespan:
     ) -> None:
         self._supervisor.begin_lifetime()
         drain = Drain(self._supervisor, self._grace_period, self._shield_timeout)
-        life = _Life(self._supervisor, drain, receive, send)
+        life = _OneLifespan(self._supervisor, drain, receive, send)
         error = None
         try:
             error = await life.run(app)
@@ -67,7 +67,7 @@ class Lifespan:
             del error  # it holds this frame by its traceback
 
 
-class _Life:
+class _OneLifespan:
     """One lifespan: the app's messages, and the lifetime of tasks between them."""
 
     def __init__(self, supervisor: Supervisor, drain: Drain, receive: Receive, send: Send) -> None:
@@ -76,7 +76,7 @@ class _Life:
         self._receive = receive
         self._send = send
         self._held_back: list[Message] = []
-        self._ended = Event()  # set when no task is left
+        self._lifetime_is_over = Event()  # set when no task is left
         self.sigterm = Sigterm()
 
     async def run(self, app: Callable[[Receive, Send], Awaitable[None]]) -> BaseException | None:
@@ -105,7 +105,7 @@ class _Life:
     async def _receive_and_drain(self) -> Message:
         if self._held_back:  # an app that asks for one more has ended its lifespan as well
             await self._drain_whatever_happens()
-            await self._ended.wait()
+            await self._lifetime_is_over.wait()
             await self.pass_on()
         try:
             message = await self._receive()
@@ -144,4 +144,4 @@ class _Life:
         try:
             await self._supervisor.run_lifetime()
         finally:
-            self._ended.set()
+            self._lifetime_is_over.set()
