@@ -1,4 +1,11 @@
-"""The drain: what a shutdown does to the tasks, in the five steps of G16."""
+"""The drain: what a shutdown does to the tasks, in five steps (G16).
+
+1. `stopping` is set.
+2. All tasks have the grace period to finish in.
+3. The timing points count as come, and the tasks that are not shielded are cancelled.
+4. The shielded ones have `shield_timeout` to finish in; then they are cancelled as well.
+5. What cannot be cancelled is waited for: functions in threads, `schedule()` calls in some.
+"""
 
 from __future__ import annotations
 
@@ -57,10 +64,9 @@ class Drain:
         self._supervisor.enter(CLOSED)
         await self._wait_for_tasks(self._deadline)  # what was admitted a moment before
         self._cancel_shielded()
-        await self._wait_for_tasks(math.inf)  # 5: threads, and `schedule()` calls in some
+        await self._wait_for_tasks(math.inf)  # 5
 
     async def _cut_off(self) -> None:
-        """Step 3: the timing points count as come, the unshielded tasks are cancelled."""
         supervisor = self._supervisor
         with self._registry.lock:
             supervisor.enter(DRAINING)
@@ -95,7 +101,7 @@ class Drain:
                 await cancel_shielded_checkpoint()
 
     def _cancel_shielded(self) -> None:
-        """The end of step 4: cancel the shielded tasks that are still there."""
+        """Cancel the shielded tasks that are still there."""
         if shielded := [task for task in self._registry.list_tasks() if task.config.shielded]:
             log(
                 CRITICAL,

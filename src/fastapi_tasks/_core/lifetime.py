@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Phase(Enum):
-    """They follow one another (G16), on the event loop's thread, under the registry's lock."""
+    """They follow one another (G16); the supervisor changes them, under the registry's lock."""
 
     NEW = auto()  # no lifespan has begun
     OPEN = auto()  # everything is admitted; the grace period is part of this
@@ -47,10 +47,10 @@ NEW, OPEN, DRAINING, CLOSED = Phase  # quicker than to look them up on their cla
 
 
 class Lifetime:
-    """Made anew for each lifespan, on its event loop's thread.
+    """Made anew for each lifespan; what it needs of the event loop is there once it runs.
 
     Attributes:
-        phase: changed by the supervisor.
+        phase: what is admitted now.
         is_forked: this process is a fork of the one that it belongs to, which runs no task.
         stopping: set when the app begins to shut down.
         opened: set when tasks can be spawned.
@@ -58,7 +58,7 @@ class Lifetime:
         mailbox: what other threads have to say.
     """
 
-    threads: CapacityLimiter  # there once it runs, as is the mailbox
+    threads: CapacityLimiter
     mailbox: Mailbox
 
     def __init__(self, phase: Phase = NEW) -> None:

@@ -14,10 +14,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import current_thread, main_thread
+from weakref import WeakSet
 
 import anyio
 
-_watching: list[Mailbox] = []  # of all apps in the main thread
+_watching: WeakSet[Mailbox] = WeakSet()  # of all apps in the main thread
 
 
 class Mailbox:
@@ -33,7 +34,7 @@ class Mailbox:
 
     @property
     def fileno(self) -> int:
-        """Of the socket that wakes the event loop."""
+        """Of the socket that wakes the event loop; -1 when that is closed."""
         return self._writer.fileno()
 
     def watch_signals(self) -> None:
@@ -42,7 +43,7 @@ class Mailbox:
         Its handler may schedule. But it runs while the event loop waits, and asyncio's waits on.
         """
         if current_thread() is main_thread():
-            _watching.append(self)
+            _watching.add(self)
             before = signal.set_wakeup_fd(self.fileno, warn_on_full_buffer=False)
             if before != -1:
                 signal.set_wakeup_fd(before, warn_on_full_buffer=False)
@@ -92,12 +93,18 @@ class Mailbox:
             del call
 
     def close(self) -> None:
-        if self in _watching:
-            _watching.remove(self)
-            now = signal.set_wakeup_fd(-1)
-            if now == self.fileno:
-                now = _watching[-1].fileno if _watching else -1
-            if now != -1:
-                signal.set_wakeup_fd(now, warn_on_full_buffer=False)
-        self._reader.close()
-        self._writer.close()
+        try:
+            if self in _watching:
+                self._leave_signals()
+        finally:
+            self._reader.close()
+            self._writer.close()
+
+    def _leave_signals(self) -> None:
+        """Leave them to whom they woke before, or to another app that needs to be woken."""
+        _watching.discard(self)
+        now = signal.set_wakeup_fd(-1)
+        if now == self.fileno:
+            now = max((other.fileno for other in _watching), default=-1)
+        if now != -1:
+            signal.set_wakeup_fd(now, warn_on_full_buffer=False)

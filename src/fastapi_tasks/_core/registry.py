@@ -40,7 +40,7 @@ class Registry:
     Attributes:
         lock: held for some instructions, by any thread.
         tasks: a set that keeps its order; `list_tasks()` is for other threads.
-        dropped: tasks that did not run, since the app is shutting down; they have finished, but for
+        not_run: tasks that did not run, since the app is shutting down; they have finished, but for
             what the event loop has to tell of that.
     """
 

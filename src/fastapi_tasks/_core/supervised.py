@@ -103,7 +103,7 @@ class SupervisedTask(Task[P, T]):
             call.clear()
         return result
 
-    # What the supervisor does to it, on the event loop's thread.
+    # What the supervisor does to it.
 
     def enter(self, state: TaskState, exception: BaseException | None = None) -> None:
         """Change the state, and set the exception with it. Nothing else does (G21)."""

@@ -18,7 +18,7 @@ over it.
 All calls that change a state are here, and so is what follows from them: `run()` and `_finish()`
 have the events set, the counts changed and the instruments told.
 
-A task ends, always by `_end()`, in one of these ways:
+A task ends in one of these ways, all of which lead to `_finish()`:
 
 * `run()`: by itself, whatever its function raises; `_break_off()` is for what else may be wrong.
 * `cancel_unstarted()`: before its first step, on request or because its route failed.
@@ -114,7 +114,7 @@ class Supervisor:
             self._end_unfinished(self.registry.list_unfinished())
 
     def _close(self) -> None:
-        """Admit nothing, and end what waits: when the mailbox closes, or at the latest behind it."""
+        """Admit nothing, and end what waits: as the mailbox closes, or at the latest after it."""
         self.enter(CLOSED)
         self._end_unfinished([task for task in self.registry.list_tasks() if task.state is PENDING])
 

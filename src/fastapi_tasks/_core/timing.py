@@ -89,7 +89,7 @@ class RouteRun:
         self._coro = _current_coro()
         self._endpoint = endpoint
         self.awaited: Iterable[Waiter] = ()
-        self._response = None if response is None else ref(response)  # it has this, and would stay
+        self._response = None if response is None else ref(response)  # which holds this run
         enter_route(self)
 
     # Its tasks, as the supervisor sees them.
@@ -178,7 +178,7 @@ class RouteRun:
             dropped = [
                 task
                 for tasks in waiting
-                for task in [*tasks]  # of whose checks garbage may be collected, which may schedule
+                for task in [*tasks]  # a copy: collected garbage may schedule meanwhile
                 if task.state is PENDING
                 and not task.config.even_if_failed
                 and not (cut_off and task.config.shielded)
