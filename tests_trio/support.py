@@ -172,6 +172,11 @@ class Journal(list[str]):
         return write
 
 
+async def double(number: int, *, sleep: float = 0) -> int:
+    await anyio.sleep(sleep)
+    return 2 * number
+
+
 async def raises(error: BaseException) -> None:
     await checkpoint()
     raise error

@@ -420,6 +420,23 @@ async def test_sync_tasks_do_not_delay_the_response():
         assert len(done) == 100
 
 
+async def test_a_task_that_schedules_itself_again():
+    """G5: the response waits for what was handed over before it, not for what that hands over."""
+    app = make_app(grace_period=0)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        async def again():
+            tasks.schedule(again)
+            await checkpoint()
+
+        tasks.schedule(again)
+
+    async with serving(app) as server:
+        with anyio.fail_after(1):
+            assert (await server.get()).status_code == 200
+
+
 async def test_failed_route_drops_its_after_tasks(caplog):
     """G6: `CANCELLED`, with one INFO line that counts them; *now* tasks go on."""
     caplog.set_level("INFO", "fastapi_tasks")
