@@ -1,14 +1,13 @@
 """What fails harms nobody: G12 to G14."""
 
 import functools
-import logging
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
 from fastapi_tasks import Task, TaskConfig, Tasks, TaskState
-from tests_trio.support import Journal, double, make_app, raises, serving, settle
+from tests_trio.support import Journal, double, failing_log, make_app, raises, serving, settle
 
 ERRORS = [
     ValueError("a"),
@@ -214,27 +213,16 @@ async def test_names_stay_on_their_line(caplog):
     assert caplog.records[0].getMessage() == r"task 'x\nERROR forged' failed"
 
 
-@pytest.fixture
-def failing_log():
-    class Failing(logging.Handler):
-        def emit(self, record):
-            raise OSError("disk full")
-
-    logger, handler = logging.getLogger("fastapi_tasks"), Failing()
-    logger.addHandler(handler)
-    yield
-    logger.removeHandler(handler)
-
-
-async def test_a_logging_handler_that_raises(failing_log):
+async def test_a_logging_handler_that_raises():
     """G12: neither in a task's failure nor in the drain."""
     app, journal = make_app(grace_period=0), Journal()
-    async with serving(app):
-        other = app.state.runner.task(shield=True).schedule(journal.ends("other"))
-        failed = app.state.runner.schedule(raises, ValueError())
-        await failed.finished.wait()
-        app.state.runner.schedule(anyio.sleep_forever)
-        await settle()
+    with failing_log(OSError("disk full")):
+        async with serving(app):
+            other = app.state.runner.task(shield=True).schedule(journal.ends("other"))
+            failed = app.state.runner.schedule(raises, ValueError())
+            await failed.finished.wait()
+            app.state.runner.schedule(anyio.sleep_forever)
+            await settle()
     assert (other.state, failed.state) == (TaskState.SUCCEEDED, TaskState.FAILED)
 
 

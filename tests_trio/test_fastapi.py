@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from starlette.middleware.gzip import GZipMiddleware
 
 from fastapi_tasks import RequestTasks, Tasks, add_tasks, get_tasks
-from tests_trio.support import Journal, make_app, serving, settle
+from tests_trio.support import Journal, make_app, middleware, serving, settle
 
 
 async def call_websocket(server, messages):
@@ -237,19 +237,12 @@ async def test_a_middleware_that_answers_by_itself():
     """G3: its response counts: what waited for the route's end starts before it."""
     app, journal = FastAPI(), Journal()
 
-    class Impatient:
-        def __init__(self, app):
-            self.app = app
+    @middleware(app)
+    async def impatient(wrapped, scope, receive, send):
+        with anyio.move_on_after(1):
+            await wrapped(scope, receive, send)
+        await Response(status_code=504)(scope, receive, send)
 
-        async def __call__(self, scope, receive, send):
-            if scope["type"] == "http":
-                with anyio.move_on_after(1):
-                    await self.app(scope, receive, send)
-                await Response(status_code=504)(scope, receive, send)
-            else:
-                await self.app(scope, receive, send)
-
-    app.add_middleware(Impatient)
     add_tasks(app)
 
     @app.get("/")

@@ -18,7 +18,7 @@ import tenacity
 from anyio.lowlevel import checkpoint
 
 from fastapi_tasks import Instrument, Task, TaskConfig, Tasks, TaskState
-from tests_trio.support import Journal, double, make_app, raises, serving, settle
+from tests_trio.support import Journal, double, failing_log, make_app, raises, serving, settle
 
 # Functions.
 
@@ -727,19 +727,11 @@ class NotesError(Exception):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_logging_that_raises_more_than_exceptions():
     """G12: neither an exception that does so when it is shown, nor a handler."""
-
-    class Broken(logging.Handler):
-        def emit(self, record):
-            raise SystemExit
-
-    app, logger, handler = make_app(), logging.getLogger("fastapi_tasks"), Broken()
-    logger.addHandler(handler)
-    try:
+    app = make_app()
+    with failing_log(SystemExit()):
         async with serving(app):
             other = app.state.runner.schedule(anyio.sleep, 1)
             task = app.state.runner.schedule(raises, NotesError())
             await task.finished.wait()
             assert isinstance(task.exception, NotesError)
             await other
-    finally:
-        logger.removeHandler(handler)

@@ -24,6 +24,7 @@ from tests_trio.support import (
     request_tasks,
     serving,
     settle,
+    twice,
 )
 
 
@@ -337,12 +338,9 @@ async def test_hold_response(fails):
         if fails:
             raise HTTPException(418)
 
-    async def send(message):
-        journal.append(message["type"])
-
     async with serving(app) as server:
         begin = anyio.current_time()
-        messages = await server.call_raw(send=send)
+        messages = await server.call_raw(send=journal.send)
         assert anyio.current_time() - begin == 0.5
         assert messages[0]["status"] == (418 if fails else 200)
         assert journal[:2] == ["1 starts", "2 starts"]
@@ -397,12 +395,9 @@ async def test_what_is_handed_over_while_the_response_is_held():
     async def endpoint(tasks: Tasks):
         tasks.task(hold_response=True).schedule(parent, tasks)
 
-    async def send(message):
-        journal.append(message["type"])
-
     async with serving(app) as server:
         for _ in range(20):
-            await server.call_raw(send=send)
+            await server.call_raw(send=journal.send)
             assert journal[:21] == [*(f"child {i}" for i in range(20)), "http.response.start"]
             journal.clear()
 
@@ -448,11 +443,8 @@ async def test_even_if_failed(caplog):
             scheduler.task(even_if_failed=True).schedule(journal.task(name))
         raise HTTPException(404)
 
-    async def send(message):
-        journal.append(message["type"])
-
     async with serving(app) as server:
-        await server.call_raw(send=send)
+        await server.call_raw(send=journal.send)
         await settle()
     assert journal == ["after route", "http.response.start", "http.response.body", "after response"]
     assert "dropped 2 task(s)" in caplog.text
@@ -504,13 +496,6 @@ async def test_a_timeout_does_not_hold_the_thread():
         assert slow.state is TaskState.RUNNING
         slow.cancel()
         assert await runner.task(timeout=5).schedule(lambda: double(3)) == 6
-
-
-async def twice(attempt):
-    try:
-        return await attempt()
-    except Exception:
-        return await attempt()
 
 
 async def test_app_wide_options_that_are_switched_off():

@@ -22,6 +22,7 @@ from tests_trio.support import (
     request_tasks,
     serving,
     settle,
+    twice,
 )
 
 HOME = str(Path(fastapi_tasks.__file__).parent)
@@ -77,13 +78,6 @@ async def ship_in_context(order):
 
 def returns_coroutine(order, *, where):
     return ship(order, where=where)
-
-
-async def twice(attempt):
-    try:
-        return await attempt()
-    except Exception:
-        return await attempt()
 
 
 async def tell(task, error):
@@ -237,12 +231,9 @@ async def test_a_request_leaves_no_cycle():
             exchange = weakref.ref(connection.scope["fastapi_tasks"].__class__)
             assert exchange() is Exchange
             reference = weakref.ref(connection)
-            gc.disable()
-            try:
+            with without_collections():
                 del connection
                 assert reference() is None
-            finally:
-                gc.enable()
 
 
 async def test_a_context_that_outlives_a_task():

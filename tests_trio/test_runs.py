@@ -10,7 +10,7 @@ from fastapi import FastAPI, HTTPException, Request
 from starlette.routing import Mount
 
 from fastapi_tasks import RequestTasks, Tasks
-from tests_trio.support import Journal, make_app, serving, settle
+from tests_trio.support import Journal, ignore, make_app, middleware, serving, settle
 
 
 async def call_again(app, request: Request, path: str) -> list[int]:
@@ -135,12 +135,12 @@ async def test_tasks_of_an_inner_run_hold_the_outermost_response():
         await call_again(app, request, "/inner")
         journal.append("outer returns")
 
-    async def send(message):
-        journal.append(message["type"].removeprefix("http.response."))
-
     async with serving(app) as server:
-        await server.call_raw("/outer", send=send)
-    assert journal == ["outer returns", "held starts", "held ends", "start", "body"]
+        await server.call_raw("/outer", send=journal.send)
+    assert journal == [
+        *("outer returns", "held starts", "held ends"),
+        *("http.response.start", "http.response.body"),
+    ]
 
 
 async def test_the_response_starts_while_an_inner_run_goes_on():
@@ -165,14 +165,12 @@ async def test_the_response_starts_while_an_inner_run_goes_on():
             await settle()
             journal.append("outer returns")
 
-        async def send(message):
-            journal.append(message["type"].removeprefix("http.response."))
-
         async with serving(app) as server:
-            await server.call_raw("/outer", send=send)
+            await server.call_raw("/outer", send=journal.send)
             await anyio.sleep(3)
     assert journal == [
-        *("outer returns", "inner: after route", "start", "body", "inner: after response"),
+        *("outer returns", "inner: after route"),
+        *("http.response.start", "http.response.body", "inner: after response"),
         *("inner: late", "inner: holds nothing", "inner returns"),
     ]
 
@@ -203,14 +201,11 @@ async def test_a_run_that_begins_while_the_response_is_held():
 
             group.start_soon(later)
 
-        async def send(message):
-            journal.append(message["type"].removeprefix("http.response."))
-
         async with serving(app) as server:
-            await server.call_raw("/outer", send=send)
+            await server.call_raw("/outer", send=journal.send)
     assert journal == [
         *("inner: held starts", "inner: after route", "inner: held ends"),
-        *("start", "body"),
+        *("http.response.start", "http.response.body"),
     ]
 
 
@@ -281,18 +276,11 @@ async def test_a_mounted_app_that_is_called_after_the_response():
     async def endpoint_of_inner(tasks: Tasks):
         runners.append(tasks.runner)
 
-    class After:
-        def __init__(self, app):
-            self.app = app
+    @middleware(outer)
+    async def call_inner_after(wrapped, scope, receive, send):
+        await wrapped(scope, receive, send)
+        await inner({**scope, "path": "/inner", "raw_path": b"/inner"}, receive, ignore)
 
-        async def __call__(self, scope, receive, send):
-            async def drop(message): ...
-
-            await self.app(scope, receive, send)
-            if scope["type"] == "http":
-                await inner({**scope, "path": "/inner", "raw_path": b"/inner"}, receive, drop)
-
-    outer.add_middleware(After)
     async with serving(outer) as server:
         assert (await server.get()).status_code == 200
     assert runners == [outer.state.runner]
@@ -303,16 +291,11 @@ async def test_a_middleware_that_calls_the_app_again():
     app, journal = make_app(), Journal()
     attempts = []
 
-    class Again:
-        def __init__(self, app):
-            self.app = app
-
-        async def __call__(self, scope, receive, send):
-            for _ in range(3 if scope["type"] == "http" else 1):
-                with contextlib.suppress(ValueError):
-                    await self.app(scope, receive, send)
-
-    app.add_middleware(Again)
+    @middleware(app)
+    async def again(wrapped, scope, receive, send):
+        for _ in range(3):
+            with contextlib.suppress(ValueError):
+                await wrapped(scope, receive, send)
 
     @app.exception_handler(LookupError)
     async def unused(request, error): ...
@@ -342,18 +325,10 @@ async def test_a_middleware_that_calls_the_app_after_the_response():
     app, journal = make_app(), Journal()
     runs = []
 
-    class Twice:
-        def __init__(self, app):
-            self.app = app
-
-        async def __call__(self, scope, receive, send):
-            async def ignore(message): ...
-
-            await self.app(scope, receive, send)
-            if scope["type"] == "http":
-                await self.app(scope, receive, ignore)
-
-    app.add_middleware(Twice)
+    @middleware(app)
+    async def twice(wrapped, scope, receive, send):
+        await wrapped(scope, receive, send)
+        await wrapped(scope, receive, ignore)
 
     @app.get("/")
     async def endpoint(tasks: Tasks):
@@ -374,8 +349,6 @@ async def test_a_middleware_that_calls_the_app_after_the_response():
 async def test_an_endpoint_that_calls_another_one():
     """G7: a second route in the same request leaves what waits for the first one's end."""
     app, journal = make_app(), Journal()
-
-    async def ignore(message): ...
 
     @app.get("/inner")
     async def inner(tasks: Tasks):
@@ -404,19 +377,14 @@ async def test_a_scope_that_is_used_twice():
             raise OSError
 
     async def try_twice(scope, receive, send):
-        async def drop(message): ...
-
         with contextlib.suppress(OSError):
-            await app(scope, receive, drop)
+            await app(scope, receive, ignore)
             return
         await app(scope, receive, send)
 
-    async def send(message):
-        journal.append(message["type"])
-
     async with serving(app) as server:
         server.app = try_twice
-        await server.call_raw(send=send)
+        await server.call_raw(send=journal.send)
         await app.state.runner.join()
     assert journal == [
         "now 0",
@@ -435,22 +403,17 @@ async def test_a_middleware_that_tries_another_app_first():
     async def endpoint(tasks: Tasks):
         return tasks.runner is outer.state.runner
 
-    class Fallback:
-        def __init__(self, app):
-            self.app = app
+    @middleware(outer)
+    async def try_inner_first(wrapped, scope, receive, send):
+        messages = []
 
-        async def __call__(self, scope, receive, send):
-            if scope["type"] == "http":
-                messages = []
+        async def hold(message):
+            messages.append(message)
 
-                async def hold(message):
-                    messages.append(message)
+        await inner(scope, receive, hold)
+        assert messages[0]["status"] == 404
+        await wrapped(scope, receive, send)
 
-                await inner(scope, receive, hold)
-                assert messages[0]["status"] == 404
-            await self.app(scope, receive, send)
-
-    outer.add_middleware(Fallback)
     async with serving(inner), serving(outer) as server:
         assert (await server.get()).json() is True
 
