@@ -9,8 +9,11 @@ REF ?= HEAD
 THIS ?= src
 ROWS ?=
 BIN := .venv/bin
+# What `make quick` leaves out: test_servers, test_faults, test_demo and test_plugins start servers or
+# programs, test_containment and test_programs take long.
+NOT_QUICK := servers faults demo plugins containment programs
 
-.PHONY: demo test lint check fuzz mutations faults floors soak bench bench-scaling bench-against clean
+.PHONY: demo test quick quick-trio quick-asyncio lint check fuzz mutations faults floors soak bench bench-scaling bench-against clean
 
 demo: .venv/installed
 	$(BIN)/python -m examples.demo
@@ -18,6 +21,14 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
+
+quick: .venv/installed  # most tests, in under a minute: both backends side by side
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 quick-trio quick-asyncio
+
+quick-trio quick-asyncio: quick-%: .venv/installed  # what it prints comes when it has ended
+	@output=$$($(BIN)/python -m pytest --quiet -p no:cacheprovider \
+	  $(NOT_QUICK:%=--ignore=tests_$*/test_%.py) tests_$* 2>&1); status=$$?; \
+	printf '%s: %s\n' '$*' "$$output"; exit $$status
 
 lint: .venv/installed
 	$(BIN)/ruff check

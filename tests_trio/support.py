@@ -1,8 +1,9 @@
 """The server's side of ASGI, in process, and small tools that the scenarios share."""
 
 import contextvars
-from collections.abc import AsyncIterator, Callable, MutableMapping
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -144,6 +145,29 @@ def make_app(*, grace_period: float = 1, **options: Any) -> FastAPI:
     return app
 
 
+def middleware(app: FastAPI) -> Callable[[Callable[..., Any]], None]:
+    """A decorator: the function is called in the place of what it wraps, with each request."""
+
+    def add(func: Callable[..., Any]) -> None:
+        class Middleware:
+            def __init__(self, app: Callable[..., Any]) -> None:
+                self.app = app
+
+            async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
+                if scope["type"] == "http":
+                    await func(self.app, scope, receive, send)
+                else:
+                    await self.app(scope, receive, send)
+
+        app.add_middleware(Middleware)
+
+    return add
+
+
+async def ignore(message: Message) -> None:
+    """The `send` of a call whose response nobody gets."""
+
+
 class Journal(list[str]):
     """What happened, in order; hands out functions that write into it."""
 
@@ -156,6 +180,10 @@ class Journal(list[str]):
 
     def sync(self, entry: str) -> Callable[[], None]:
         return lambda: self.append(entry)
+
+    async def send(self, message: Message) -> None:
+        """As the `send` of an ASGI call."""
+        self.append(message["type"])
 
     def ends(self, entry: str, *, sleep: float = 1) -> Callable[[], Any]:
         """A task that writes when it starts, when it ends and when it is cancelled."""
@@ -170,6 +198,35 @@ class Journal(list[str]):
             self.append(f"{entry} ends")
 
         return write
+
+
+@contextmanager
+def failing_log(error: BaseException) -> Iterator[None]:
+    """Whatever the library logs meanwhile, one of the logging handlers raises."""
+
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise error
+
+    logger, handler = logging.getLogger("fastapi_tasks"), Failing()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+async def double(number: int, *, sleep: float = 0) -> int:
+    await anyio.sleep(sleep)
+    return 2 * number
+
+
+async def twice(attempt: Callable[[], Any]) -> Any:
+    """A `retry` caller."""
+    try:
+        return await attempt()
+    except Exception:
+        return await attempt()
 
 
 async def raises(error: BaseException) -> None:

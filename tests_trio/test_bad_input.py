@@ -13,6 +13,7 @@ from starlette.requests import Request
 from fastapi_tasks import (
     FastAPITasksError,
     FastAPITasksUninitializedAppError,
+    Instrument,
     TaskConfig,
     Tasks,
     TasksClosedError,
@@ -91,6 +92,23 @@ def test_options_of_another_type(options):
         TaskConfig(**options)
     with pytest.raises(TypeError, match=f"{next(iter(options))} must be"):
         make_app().state.runner.task(**options)
+
+
+def test_an_error_handler_that_would_do_nothing():
+    """A generator function is refused as a handler, as it is as a task."""
+
+    def handler(task, error):
+        yield
+
+    with pytest.raises(TypeError, match="on_error must be a function without yield"):
+        TaskConfig(on_error=handler)
+
+
+@pytest.mark.parametrize("bad", [object(), Instrument], ids=["object", "class"])
+def test_what_is_no_instrument(bad):
+    """A TypeError at `add_tasks(...)`."""
+    with pytest.raises(TypeError, match="instruments must be objects of Instrument's subclasses"):
+        make_app(instruments=[bad])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import fastapi_tasks
 from fastapi_tasks import Task, TaskConfig, TaskErrorHandler, Tasks, add_tasks  # noqa: F401
 from fastapi_tasks.errors import FastAPITasksError, FastAPITasksUninitializedAppError
-from tests_trio.support import make_app, raises, serving
+from tests_trio.support import Journal, make_app, raises, serving
 
 
 async def handler(task, error): ...
@@ -64,6 +64,18 @@ async def test_app_wide_config_and_overrides():
 
     async with serving(app) as server:
         assert (await server.get()).status_code == 200
+
+
+async def test_task_nested_without_end():
+    """`task()` on a scheduler on a scheduler: as deep as one likes."""
+    app, journal = make_app(), Journal()
+    scheduler = app.state.runner
+    for _ in range(2000):
+        scheduler = scheduler.task(name="deep")
+    async with serving(app):
+        scheduler.schedule(journal.task("task"))
+        await app.state.runner.join()
+    assert journal == ["task"]
 
 
 async def test_a_task_shows_its_call():

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import anyio
 import pytest
 import trio
+from anyio.lowlevel import checkpoint
 from trio.testing import MockClock
 
 import fastapi_tasks
@@ -22,6 +23,7 @@ from fastapi_tasks._core.waits import running_task
 from tests_asyncio.conftest import AutojumpLoop
 from tests_trio.support import (
     Server,
+    double,
     make_app,
     raises,
     serving,
@@ -309,10 +311,6 @@ async def test_a_call_that_is_broken_off_in_a_thread():
     assert at > 20
 
 
-async def double(number):
-    return 2 * number
-
-
 def at_depth(levels, func):
     return func() if levels == 0 else at_depth(levels - 1, func)
 
@@ -361,6 +359,25 @@ async def test_scheduling_near_the_recursion_limit(options):
     counts = runner.statistics()
     assert counts.succeeded == len(tasks) + 1
     assert counts.failed == 0
+
+
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_recursion_error_inside_schedule():
+    """G7, G12: the call fails; no task is left that nobody starts, and the request is answered."""
+    app = make_app()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        def walk():
+            tasks.schedule(checkpoint)
+            walk()
+
+        walk()
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 500
+        await app.state.runner.join()
 
 
 @pytest.mark.real_time

@@ -7,7 +7,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from fastapi_tasks import Task, TaskConfig, Tasks, TaskState
-from tests_trio.support import Journal, make_app, raises, serving, settle
+from tests_trio.support import Journal, double, failing_log, make_app, raises, serving, settle
 
 ERRORS = [
     ValueError("a"),
@@ -73,6 +73,54 @@ async def test_sync_tasks_and_handlers(error, caplog):
     handled = isinstance(error, Exception)
     assert journal == ["bad failed"] * handled
     assert [r.getMessage() for r in caplog.records] == ["task 'bad' failed"] * (error is not None)
+
+
+async def test_a_task_that_cannot_be_started(caplog, monkeypatch):
+    """G12: those after it start, and the request is answered; at the call itself it is an error."""
+    app, journal = make_app(), Journal()
+    tasks_of_app = []
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        host = app.state.runner._supervisor.lifetime
+        spawn = host.spawn
+
+        def spawn_unless_bad(run, task, **options):
+            if task.name == "bad":
+                raise RuntimeError
+            return spawn(run, task, **options)
+
+        monkeypatch.setattr(host, "spawn", spawn_unless_bad)
+        with pytest.raises(RuntimeError):
+            tasks.task(name="bad").schedule(journal.task("bad"))
+        bad = tasks.after_route.task(name="bad").schedule(journal.task("bad"))
+        tasks.after_route.schedule(journal.task("good"))
+        tasks_of_app.append(bad)
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+        await app.state.runner.join()
+    assert journal == ["good"]
+    assert tasks_of_app[0].state is TaskState.CANCELLED
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("ERROR", "task 'bad' cannot be started")
+    ]
+
+
+async def test_an_event_that_cannot_be_set():
+    """Trio's cannot, if somebody waits for it in another event loop; the runner goes on."""
+
+    class Foreign:
+        def set(self):
+            raise AssertionError("not my loop")
+
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.schedule(checkpoint)
+        task.started._event = task.finished._event = Foreign()
+        await app.state.runner.join()
+        assert task.state is TaskState.SUCCEEDED
+        assert await app.state.runner.schedule(double, 2) == 4
 
 
 async def test_error_handler():
@@ -163,6 +211,19 @@ async def test_names_stay_on_their_line(caplog):
         app.state.runner.task(name="x\nERROR forged").schedule(raises, ValueError())
         await app.state.runner.join()
     assert caplog.records[0].getMessage() == r"task 'x\nERROR forged' failed"
+
+
+async def test_a_logging_handler_that_raises():
+    """G12: neither in a task's failure nor in the drain."""
+    app, journal = make_app(grace_period=0), Journal()
+    with failing_log(OSError("disk full")):
+        async with serving(app):
+            other = app.state.runner.task(shield=True).schedule(journal.ends("other"))
+            failed = app.state.runner.schedule(raises, ValueError())
+            await failed.finished.wait()
+            app.state.runner.schedule(anyio.sleep_forever)
+            await settle()
+    assert (other.state, failed.state) == (TaskState.SUCCEEDED, TaskState.FAILED)
 
 
 async def test_cancelled_is_not_failed(caplog):
@@ -270,3 +331,82 @@ async def test_groups_in_groups_without_end():
         assert isinstance(task.exception, ExceptionGroup)  # the same, or what split() made of it
         app.state.runner.schedule(journal.task("other"))
     assert journal == ["other"]
+
+
+async def leave_scope_open():
+    """As a function does that breaks off an async generator which yields inside of one: PEP 789."""
+    anyio.CancelScope().__enter__()
+    await checkpoint()
+
+
+@pytest.mark.parametrize("shield", [True, False])
+async def test_a_cancel_scope_left_open(shield, caplog):
+    """G12: the tasks of its kind that run are cancelled, which the log says; all others run."""
+    app, journal = make_app(grace_period=5), Journal()
+    async with serving(app):
+        same = app.state.runner.task(name="same", shield=shield)
+        other = app.state.runner.task(name="other", shield=not shield)
+        running = [same.schedule(journal.ends("same"))]
+        await settle()
+        running.append(other.schedule(journal.ends("other")))
+        await settle()
+        culprit = same.schedule(leave_scope_open)
+        await settle()
+        same.schedule(journal.ends("later", sleep=2))
+    states = [task.state.value for task in (culprit, *running)]
+    assert states == ["succeeded", "cancelled", "succeeded"]
+    assert journal == [
+        "same starts",
+        "other starts",
+        "same cancelled",
+        "later starts",
+        "other ends",
+        "later ends",
+    ]
+    kind = "shielded" if shield else "unshielded"
+    assert sorted((r.levelname, r.getMessage()[:72]) for r in caplog.records) == [
+        ("ERROR", "a task broke the task of the event loop that it ran in, which cancels al"),
+        ("ERROR", "this broke a task of the event loop"),
+        ("WARNING", "task 'same' was cancelled, but not by this library: it ended here"),
+    ]
+    assert f"cancels all {kind} tasks" in caplog.text
+    assert "contextlib.aclosing()" in caplog.text
+    assert "RuntimeError" in caplog.text
+
+
+async def test_a_cancel_scope_left_open_in_the_drain(caplog):
+    """G12, G16: it is too late for it to harm anybody, and no error of the lifespan."""
+    app, journal = make_app(grace_period=0), Journal()
+
+    async def leave_scope_open_at_the_end():
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await leave_scope_open()
+
+    async with serving(app):
+        app.state.runner.task(shield=True).schedule(journal.ends("shielded"))
+        app.state.runner.schedule(leave_scope_open_at_the_end)
+        await settle()
+    assert journal == ["shielded starts", "shielded ends"]
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "ERROR"]
+
+
+async def test_losses_while_others_are_scheduled():
+    """G12, G17: what is scheduled at that very moment runs, and so does the other kind."""
+    app = make_app(grace_period=5)
+    runner = app.state.runner
+    async with serving(app):
+        other = runner.task(shield=True).schedule(anyio.sleep, 3)
+        for _ in range(20):  # on Trio tasks may come in either order
+            await settle()
+            runner.schedule(leave_scope_open)
+            shielded = []
+            for _ in range(6):
+                shielded.append(runner.task(shield=True).schedule(checkpoint))
+                await checkpoint()
+            for task in shielded:
+                await task
+        assert other.state is TaskState.RUNNING
+        await other

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import traceback
 
 import anyio
 import pytest
@@ -12,17 +13,13 @@ from fastapi import HTTPException
 from fastapi_tasks import FastAPITasksError, Tasks, TaskState
 from tests_trio.support import (
     Journal,
+    double,
     make_app,
     raises,
     request_tasks,
     serving,
     settle,
 )
-
-
-async def double(number, *, sleep=0):
-    await anyio.sleep(sleep)
-    return 2 * number
 
 
 async def test_await_gives_the_result():
@@ -66,6 +63,27 @@ async def test_await_any_other_outcome():
         dropped.cancel()
         with pytest.raises(TaskCancelled):
             await dropped
+
+
+async def test_the_exception_stays_as_it_was():
+    """However many wait for it: its traceback does not grow, and its context is its own."""
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.schedule(raises, ValueError("why"))
+
+        async def wait():
+            try:
+                raise KeyError("unrelated")
+            except KeyError:
+                await task
+
+        lengths = set()
+        for _ in range(10):
+            with pytest.raises(ValueError, match="why") as caught:
+                await wait()
+            lengths.add(len(traceback.extract_tb(caught.value.__traceback__)))
+            assert caught.value.__context__ is None
+        assert len(lengths) == 1
 
 
 async def test_several_waiters_and_cancelling_one():

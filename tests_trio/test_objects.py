@@ -18,7 +18,7 @@ import tenacity
 from anyio.lowlevel import checkpoint
 
 from fastapi_tasks import Instrument, Task, TaskConfig, Tasks, TaskState
-from tests_trio.support import Journal, make_app, raises, serving, settle
+from tests_trio.support import Journal, double, failing_log, make_app, raises, serving, settle
 
 # Functions.
 
@@ -296,11 +296,6 @@ class Lazy:
         return double(self.number).__await__()
 
 
-async def double(number):
-    await checkpoint()
-    return 2 * number
-
-
 AWAITABLES = {
     "coroutine": lambda number: double(number),
     "Coroutine": lambda number: LazyCoroutine(double(number)),
@@ -506,6 +501,65 @@ async def test_what_cannot_be_shown_is_logged_all_the_same(kind, caplog):
     assert kind.__name__ in caplog.text
 
 
+async def test_an_exception_group_that_cannot_be_split(caplog):
+    """G12: it is a failure as a whole."""
+
+    class Picky(ExceptionGroup):
+        def __new__(cls, message, errors, extra):
+            return super().__new__(cls, message, errors)
+
+        def derive(self, errors):
+            return Picky(self.message, errors)
+
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.task(name="bad").schedule(
+            raises, Picky("picky", [ValueError("a"), ExceptionGroup("b", [ValueError()])], 7)
+        )
+        await task.finished.wait()
+        assert task.state is TaskState.FAILED
+        assert isinstance(task.exception, Picky)
+    assert [r.getMessage() for r in caplog.records] == ["task 'bad' failed"]
+
+
+async def test_an_exception_whose_class_cannot_be_asked(caplog):
+    """G12, G13: it is judged by its type."""
+
+    class OddError(Exception):
+        @property
+        def __class__(self):
+            raise ValueError
+
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.schedule(raises, OddError())
+        await task.finished.wait()
+        assert task.state is TaskState.FAILED
+        assert await app.state.runner.schedule(anyio.sleep, 0) is None
+
+
+async def test_an_exception_that_is_falsy(caplog):
+    """It is a failure like any other: `FAILED`, handled, logged."""
+
+    class EmptyError(Exception):
+        def __len__(self):
+            return 0
+
+    app, handled, error = make_app(), [], EmptyError()
+
+    async def handle(task, exc):
+        handled.append(exc)
+
+    async with serving(app):
+        task = app.state.runner.task(name="bad", on_error=handle).schedule(raises, error)
+        await task.finished.wait()
+        assert (task.state, task.exception) == (TaskState.FAILED, error)
+        with pytest.raises(EmptyError):
+            await task
+    assert handled == [error]
+    assert [r.getMessage() for r in caplog.records] == ["task 'bad' failed"]
+
+
 async def test_a_frozen_exception_of_the_route():
     """G6: what the function scope ended in is asked for its type only."""
     app, journal = make_app(), Journal()
@@ -673,19 +727,11 @@ class NotesError(Exception):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_logging_that_raises_more_than_exceptions():
     """G12: neither an exception that does so when it is shown, nor a handler."""
-
-    class Broken(logging.Handler):
-        def emit(self, record):
-            raise SystemExit
-
-    app, logger, handler = make_app(), logging.getLogger("fastapi_tasks"), Broken()
-    logger.addHandler(handler)
-    try:
+    app = make_app()
+    with failing_log(SystemExit()):
         async with serving(app):
             other = app.state.runner.schedule(anyio.sleep, 1)
             task = app.state.runner.schedule(raises, NotesError())
             await task.finished.wait()
             assert isinstance(task.exception, NotesError)
             await other
-    finally:
-        logger.removeHandler(handler)

@@ -18,11 +18,13 @@ from fastapi import HTTPException
 from fastapi_tasks import TaskConfig, Tasks, TaskState
 from tests_trio.support import (
     Journal,
+    double,
     make_app,
     raises,
     request_tasks,
     serving,
     settle,
+    twice,
 )
 
 
@@ -215,6 +217,26 @@ async def test_limiter(make):
     assert (max(most), inside) == (5, [])
 
 
+async def test_a_limiter_that_is_falsy():
+    """Only `None` means that there is none."""
+
+    class Pool(contextlib.AbstractAsyncContextManager):
+        entered = 0
+
+        def __len__(self):
+            return 0
+
+        async def __aenter__(self):
+            self.entered += 1
+
+        async def __aexit__(self, *error): ...
+
+    app, pool = make_app(), Pool()
+    async with serving(app):
+        await app.state.runner.task(limiter=pool).schedule(checkpoint)
+    assert pool.entered == 1
+
+
 async def test_shutdown_leaves_no_token_taken():
     """In the middle of a thousand tasks."""
     app, limiter = make_app(grace_period=0), anyio.CapacityLimiter(5)
@@ -316,12 +338,9 @@ async def test_hold_response(fails):
         if fails:
             raise HTTPException(418)
 
-    async def send(message):
-        journal.append(message["type"])
-
     async with serving(app) as server:
         begin = anyio.current_time()
-        messages = await server.call_raw(send=send)
+        messages = await server.call_raw(send=journal.send)
         assert anyio.current_time() - begin == 0.5
         assert messages[0]["status"] == (418 if fails else 200)
         assert journal[:2] == ["1 starts", "2 starts"]
@@ -376,14 +395,37 @@ async def test_what_is_handed_over_while_the_response_is_held():
     async def endpoint(tasks: Tasks):
         tasks.task(hold_response=True).schedule(parent, tasks)
 
-    async def send(message):
-        journal.append(message["type"])
-
     async with serving(app) as server:
         for _ in range(20):
-            await server.call_raw(send=send)
+            await server.call_raw(send=journal.send)
             assert journal[:21] == [*(f"child {i}" for i in range(20)), "http.response.start"]
             journal.clear()
+
+
+@pytest.mark.real_time
+async def test_threads_that_hold_the_response():
+    """They may add to what holds it while it is held."""
+    app, threads = make_app(), []
+
+    async def slow():
+        await anyio.sleep(0.001)
+
+    @app.get("/")
+    def endpoint(tasks: Tasks):
+        def schedule():
+            for _ in range(200):
+                tasks.task(hold_response=True).schedule(slow)
+
+        for _ in range(3):
+            threads.append(threading.Thread(target=schedule))
+            threads[-1].start()
+
+    async with serving(app) as server:
+        for _ in range(3):
+            assert (await server.get()).status_code == 200
+        for thread in threads:  # they may go on when the response has not
+            await to_thread.run_sync(thread.join)
+    assert app.state.runner.statistics().scheduled == 1800
 
 
 async def test_even_if_failed(caplog):
@@ -401,11 +443,8 @@ async def test_even_if_failed(caplog):
             scheduler.task(even_if_failed=True).schedule(journal.task(name))
         raise HTTPException(404)
 
-    async def send(message):
-        journal.append(message["type"])
-
     async with serving(app) as server:
-        await server.call_raw(send=send)
+        await server.call_raw(send=journal.send)
         await settle()
     assert journal == ["after route", "http.response.start", "http.response.body", "after response"]
     assert "dropped 2 task(s)" in caplog.text
@@ -446,11 +485,17 @@ async def test_a_coroutine_from_a_thread_has_the_rest_of_the_timeout():
         assert isinstance(task.exception, TimeoutError)
 
 
-async def twice(attempt):
-    try:
-        return await attempt()
-    except Exception:
-        return await attempt()
+@pytest.mark.real_time
+async def test_a_timeout_does_not_hold_the_thread():
+    """A coroutine that a sync callable returns runs without its thread, but with its timeout."""
+    app = make_app(max_threads=1)
+    runner = app.state.runner
+    async with serving(app):
+        slow = runner.task(timeout=5).schedule(lambda: anyio.sleep_forever())
+        await runner.schedule(lambda: None)
+        assert slow.state is TaskState.RUNNING
+        slow.cancel()
+        assert await runner.task(timeout=5).schedule(lambda: double(3)) == 6
 
 
 async def test_app_wide_options_that_are_switched_off():

@@ -15,12 +15,14 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 import fastapi_tasks
-from fastapi_tasks import Task, Tasks, TasksClosedError, TaskState
+from fastapi_tasks import Instrument, Task, Tasks, TasksClosedError, TaskState
+from fastapi_tasks._fastapi.exchange import Exchange
 from tests_trio.support import (
     make_app,
     request_tasks,
     serving,
     settle,
+    twice,
 )
 
 HOME = str(Path(fastapi_tasks.__file__).parent)
@@ -76,13 +78,6 @@ async def ship_in_context(order):
 
 def returns_coroutine(order, *, where):
     return ship(order, where=where)
-
-
-async def twice(attempt):
-    try:
-        return await attempt()
-    except Exception:
-        return await attempt()
 
 
 async def tell(task, error):
@@ -196,6 +191,51 @@ async def test_a_finished_task_lets_go_of_its_request(caplog):
         assert handles == {None}
 
 
+async def test_a_request_leaves_no_cycle():
+    """Reference counting alone frees a request, with tasks or without."""
+    app = make_app()
+
+    @app.get("/plain")
+    async def plain(): ...
+
+    @app.get("/tasks")
+    async def with_tasks(tasks: Tasks):
+        tasks.after_response.task(name="x").schedule(checkpoint)
+
+    class Connection:
+        """As a server has it: it knows the scope, and its methods are `receive` and `send`."""
+
+        async def call(self, path):
+            self.scope = {
+                "type": "http",
+                "method": "GET",
+                "path": path,
+                "headers": [],
+                "query_string": b"",
+                "root_path": "",
+                "raw_path": path.encode(),
+            }
+            await app(self.scope, self.receive, self.send)
+
+        async def receive(self):
+            await anyio.sleep_forever()
+
+        async def send(self, message): ...
+
+    async with serving(app):
+        for path in ("/plain", "/tasks"):
+            connection = Connection()
+            await connection.call(path)
+            await settle()
+            gc.collect()
+            exchange = weakref.ref(connection.scope["fastapi_tasks"].__class__)
+            assert exchange() is Exchange
+            reference = weakref.ref(connection)
+            with without_collections():
+                del connection
+                assert reference() is None
+
+
 async def test_a_context_that_outlives_a_task():
     """G20: as that of an event loop's timer does, it does not lead to the task."""
     app = make_app()
@@ -227,6 +267,74 @@ async def test_what_is_cancelled_leaves_its_requests_queue():
 
     async with serving(app) as server:
         assert (await server.get()).status_code == 200
+
+
+@pytest.mark.real_time
+async def test_the_last_task_of_a_thread_is_freed(monkeypatch):
+    """Neither the hand-over between threads nor a dropped task keeps anything alive."""
+    app = make_app()
+    references = []
+
+    class Argument: ...
+
+    async def use(argument): ...
+
+    @app.get("/")
+    def endpoint(tasks: Tasks):
+        argument = Argument()
+        references.append(weakref.ref(argument))
+        tasks.schedule(use, argument)
+
+    async with serving(app) as server:
+        await server.get()
+        await app.state.runner.join()
+        await anyio.sleep(0.01)
+        gc.collect()
+        assert references[0]() is None
+
+
+async def test_a_dropped_task_keeps_no_context():
+    """The copy of the context is freed with the task's hope to start."""
+    app = make_app()
+    dropped: list[Task] = []
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        dropped.append(tasks.after_route.schedule(checkpoint))
+        raise ValueError
+
+    async with serving(app) as server:
+        await server.get()
+    assert dropped[0].context is None
+
+
+async def test_cancelled_tasks_do_not_pile_up():
+    """One that waited for its timing point is forgotten, also if it was cancelled at once."""
+    app = make_app()
+    alive = []
+
+    class Argument: ...
+
+    class CancelOdd(Instrument):
+        def task_scheduled(self, task):
+            if task.args[0].number % 2:
+                task.cancel()
+
+    app = make_app(instruments=[CancelOdd()])
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        for number in range(100):
+            argument = Argument()
+            argument.number = number
+            alive.append(weakref.ref(argument))
+            tasks.after_response.schedule(checkpoint, argument).cancel()
+        del argument
+        gc.collect()
+        return sum(reference() is not None for reference in alive)
+
+    async with serving(app) as server:
+        assert (await server.get()).json() == 0
 
 
 def tracebacks_of(error):

@@ -1,5 +1,6 @@
 """How tasks run: G8 to G11."""
 
+import contextlib
 import contextvars
 import functools
 import os
@@ -145,6 +146,125 @@ async def test_sync_functions_leave_all_other_threads():
             await anyio.sleep(0.001)
         assert (await server.get()).status_code == 200
         assert await task is True
+
+
+@pytest.mark.real_time
+async def test_a_handler_that_calls_its_task_again_uses_the_runners_threads():
+    """G9: not those of `def` endpoints."""
+    app = make_app(max_threads=1)
+    available = []
+    runner = app.state.runner
+
+    def work():
+        available.append(runner._supervisor.threads.available_tokens)
+        raise ValueError
+
+    async def again(task, error):
+        with contextlib.suppress(ValueError):
+            await task()
+
+    async with serving(app):
+        task = runner.task(on_error=again).schedule(work)
+        await task.finished.wait()
+        assert available == [0, 0]
+
+
+@pytest.mark.real_time
+async def test_a_sync_handler_that_calls_its_task_again_from_its_thread():
+    """G9: each of the two has a thread, although the event loop may run both for one task."""
+    app, journal = make_app(max_threads=2), Journal()
+    runner = app.state.runner
+
+    def work():
+        journal.append("work")
+        raise ValueError
+
+    def again(task, error):
+        with contextlib.suppress(ValueError):
+            from_thread.run(task)
+        journal.append(f"handled, {runner._supervisor.threads.available_tokens} left")
+
+    async with serving(app):
+        task = runner.task(on_error=again, timeout=60).schedule(work)
+        await task.finished.wait()
+        assert journal == ["work", "work", "handled, 1 left"]
+        assert runner._supervisor.threads.available_tokens == 2
+
+
+@pytest.mark.real_time
+async def test_all_threads_call_their_tasks_again():
+    """G9: each holds a thread while it waits for one more, which none of them would get."""
+    app = make_app(max_threads=2)
+    barrier = threading.Barrier(2)
+
+    def work():
+        barrier.wait(timeout=10)
+        raise ValueError
+
+    def again(task, error):
+        with contextlib.suppress(ValueError):
+            from_thread.run(task)
+
+    async with serving(app):
+        for _ in range(2):
+            app.state.runner.task(on_error=again).schedule(work)
+        await app.state.runner.join()
+        assert app.state.runner._supervisor.threads.available_tokens == 2
+
+
+@pytest.mark.real_time
+async def test_a_thread_lends_its_slot_once_at_a_time():
+    """G9: however many calls it waits for at once, and only while it waits."""
+    app, journal = make_app(max_threads=1), Journal()
+    runner = app.state.runner
+    running, most = set(), 0
+
+    def work():
+        nonlocal most
+        running.add(threading.get_ident())
+        most = max(most, len(running))
+        time.sleep(0.01)  # time in which others would run
+        running.remove(threading.get_ident())
+        journal.append("work")
+
+    async with serving(app), anyio.create_task_group() as group:
+        task = runner.schedule(work)
+        await task
+        ended = anyio.Event()
+
+        async def call_many():
+            async with anyio.create_task_group() as calls:
+                for _ in range(4):
+                    calls.start_soon(task)
+
+        async def call_many_later():
+            await ended.wait()
+            await call_many()
+
+        def wait_for_calls():
+            from_thread.run(call_many)
+            from_thread.run_sync(group.start_soon, call_many_later)
+
+        await runner.schedule(wait_for_calls)
+        ended.set()
+    assert (len(journal), most) == (9, 1)
+
+
+@pytest.mark.real_time
+async def test_a_task_from_a_thread_needs_a_thread_of_its_own():
+    """G9: it does not run in the place of the one that scheduled it."""
+    app, journal = make_app(max_threads=1), Journal()
+    runner = app.state.runner
+
+    def work():
+        runner.schedule(journal.sync("other"))
+        from_thread.run(anyio.sleep, 0.05)  # time in which it would run
+        journal.append("work")
+
+    async with serving(app):
+        runner.schedule(work)
+        await runner.join()
+    assert journal == ["work", "other"]
 
 
 class Callables:

@@ -1,5 +1,6 @@
 """A request may run several routes: each run has timing points of its own (G3, G4, G6, G7)."""
 
+import contextlib
 import gc
 import weakref
 
@@ -9,7 +10,7 @@ from fastapi import FastAPI, HTTPException, Request
 from starlette.routing import Mount
 
 from fastapi_tasks import RequestTasks, Tasks
-from tests_trio.support import Journal, make_app, serving, settle
+from tests_trio.support import Journal, ignore, make_app, middleware, serving, settle
 
 
 async def call_again(app, request: Request, path: str) -> list[int]:
@@ -134,12 +135,12 @@ async def test_tasks_of_an_inner_run_hold_the_outermost_response():
         await call_again(app, request, "/inner")
         journal.append("outer returns")
 
-    async def send(message):
-        journal.append(message["type"].removeprefix("http.response."))
-
     async with serving(app) as server:
-        await server.call_raw("/outer", send=send)
-    assert journal == ["outer returns", "held starts", "held ends", "start", "body"]
+        await server.call_raw("/outer", send=journal.send)
+    assert journal == [
+        *("outer returns", "held starts", "held ends"),
+        *("http.response.start", "http.response.body"),
+    ]
 
 
 async def test_the_response_starts_while_an_inner_run_goes_on():
@@ -164,14 +165,12 @@ async def test_the_response_starts_while_an_inner_run_goes_on():
             await settle()
             journal.append("outer returns")
 
-        async def send(message):
-            journal.append(message["type"].removeprefix("http.response."))
-
         async with serving(app) as server:
-            await server.call_raw("/outer", send=send)
+            await server.call_raw("/outer", send=journal.send)
             await anyio.sleep(3)
     assert journal == [
-        *("outer returns", "inner: after route", "start", "body", "inner: after response"),
+        *("outer returns", "inner: after route"),
+        *("http.response.start", "http.response.body", "inner: after response"),
         *("inner: late", "inner: holds nothing", "inner returns"),
     ]
 
@@ -202,14 +201,11 @@ async def test_a_run_that_begins_while_the_response_is_held():
 
             group.start_soon(later)
 
-        async def send(message):
-            journal.append(message["type"].removeprefix("http.response."))
-
         async with serving(app) as server:
-            await server.call_raw("/outer", send=send)
+            await server.call_raw("/outer", send=journal.send)
     assert journal == [
         *("inner: held starts", "inner: after route", "inner: held ends"),
-        *("start", "body"),
+        *("http.response.start", "http.response.body"),
     ]
 
 
@@ -280,21 +276,146 @@ async def test_a_mounted_app_that_is_called_after_the_response():
     async def endpoint_of_inner(tasks: Tasks):
         runners.append(tasks.runner)
 
-    class After:
-        def __init__(self, app):
-            self.app = app
+    @middleware(outer)
+    async def call_inner_after(wrapped, scope, receive, send):
+        await wrapped(scope, receive, send)
+        await inner({**scope, "path": "/inner", "raw_path": b"/inner"}, receive, ignore)
 
-        async def __call__(self, scope, receive, send):
-            async def drop(message): ...
-
-            await self.app(scope, receive, send)
-            if scope["type"] == "http":
-                await inner({**scope, "path": "/inner", "raw_path": b"/inner"}, receive, drop)
-
-    outer.add_middleware(After)
     async with serving(outer) as server:
         assert (await server.get()).status_code == 200
     assert runners == [outer.state.runner]
+
+
+async def test_a_middleware_that_calls_the_app_again():
+    """Each run of the route has its own end: its tasks are dropped or started there."""
+    app, journal = make_app(), Journal()
+    attempts = []
+
+    @middleware(app)
+    async def again(wrapped, scope, receive, send):
+        for _ in range(3):
+            with contextlib.suppress(ValueError):
+                await wrapped(scope, receive, send)
+
+    @app.exception_handler(LookupError)
+    async def unused(request, error): ...
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        attempts.append(1)
+        number = len(attempts)
+        tasks.schedule(journal.task(f"now {number}"))
+        tasks.after_route.schedule(journal.task(f"after route {number}"))
+        tasks.after_response.schedule(journal.task(f"after response {number}"))
+        await anyio.sleep(1)
+        journal.append(f"endpoint {number}")
+        if number < 3:
+            raise ValueError
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 200
+    assert journal == [
+        *("now 1", "endpoint 1", "now 2", "endpoint 2", "now 3", "endpoint 3"),
+        *("after route 3", "after response 3"),
+    ]
+
+
+async def test_a_middleware_that_calls_the_app_after_the_response():
+    """G7: the timing points of the request have passed by then, whatever runs once more."""
+    app, journal = make_app(), Journal()
+    runs = []
+
+    @middleware(app)
+    async def twice(wrapped, scope, receive, send):
+        await wrapped(scope, receive, send)
+        await wrapped(scope, receive, ignore)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        runs.append(tasks)
+        number = len(runs)
+        tasks.after_response.schedule(journal.task(f"after response {number}"))
+        tasks.after_route.schedule(journal.task(f"after route {number}"))
+        await anyio.sleep(1)
+        journal.append(f"endpoint {number}")
+
+    async with serving(app) as server:
+        await server.get()
+    first, second = ([each for each in journal if number in each] for number in "12")
+    assert first == ["endpoint 1", "after route 1", "after response 1"]
+    assert second == ["after response 2", "after route 2", "endpoint 2"]
+
+
+async def test_an_endpoint_that_calls_another_one():
+    """G7: a second route in the same request leaves what waits for the first one's end."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        tasks.after_route.schedule(journal.task("inner"))
+
+    @app.get("/outer")
+    async def outer(request: Request, tasks: Tasks):
+        tasks.after_route.schedule(journal.task("outer"))
+        await app({**request.scope, "path": "/inner"}, request.receive, ignore)
+
+    async with serving(app) as server:
+        assert (await server.get("/outer")).status_code == 200
+    assert sorted(journal) == ["inner", "outer"]
+
+
+async def test_a_scope_that_is_used_twice():
+    """G3: by what stands around the app, and tries again when that fails."""
+    app, journal = make_app(), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        number = len(journal)
+        tasks.schedule(journal.task(f"now {number}"))
+        tasks.after_response.schedule(journal.task(f"after response {number}"))
+        if number == 0:
+            raise OSError
+
+    async def try_twice(scope, receive, send):
+        with contextlib.suppress(OSError):
+            await app(scope, receive, ignore)
+            return
+        await app(scope, receive, send)
+
+    async with serving(app) as server:
+        server.app = try_twice
+        await server.call_raw(send=journal.send)
+        await app.state.runner.join()
+    assert journal == [
+        "now 0",
+        "now 1",
+        "http.response.start",
+        "http.response.body",
+        "after response 1",
+    ]
+
+
+async def test_a_middleware_that_tries_another_app_first():
+    """G18: the runner is that of the app around the endpoint."""
+    outer, inner = make_app(), make_app()
+
+    @outer.get("/")
+    async def endpoint(tasks: Tasks):
+        return tasks.runner is outer.state.runner
+
+    @middleware(outer)
+    async def try_inner_first(wrapped, scope, receive, send):
+        messages = []
+
+        async def hold(message):
+            messages.append(message)
+
+        await inner(scope, receive, hold)
+        assert messages[0]["status"] == 404
+        await wrapped(scope, receive, send)
+
+    async with serving(inner), serving(outer) as server:
+        assert (await server.get()).json() is True
 
 
 async def test_any_number_of_runs():

@@ -32,6 +32,7 @@ from tests_trio.support import (
     Server,
     make_app,
     raises,
+    request_tasks,
     serving,
     settle,
     unsubmitted,
@@ -379,6 +380,18 @@ async def test_names_in_log_lines(caplog):
     ]
 
 
+async def test_long_lists_of_names_are_cut(caplog):
+    """A shutdown with thousands of tasks says so in a line that one can read."""
+    app = make_app(grace_period=0)
+    async with serving(app):
+        for _ in range(1000):
+            app.state.runner.task(name="n").schedule(anyio.sleep_forever)
+        await settle()
+    assert [r.getMessage() for r in caplog.records] == [
+        "shutdown cancels 1000 task(s): " + "'n', " * 9 + "'n' and 990 more"
+    ]
+
+
 @pytest.mark.real_time
 async def test_threads_are_waited_for(caplog, monkeypatch):
     """G17: a running one past every timeout, by name; one that waits for a thread is cancelled."""
@@ -450,6 +463,30 @@ async def test_other_ends_of_the_lifespan(how):
     if how != "server":
         assert isinstance(server.error, ExceptionGroup)
         assert [str(e) for e in server.error.exceptions] == ["child died"]
+
+
+async def test_the_runner_is_closed_as_soon_as_it_is_ended(caplog):
+    """G11: not only when what does not let itself be cancelled has ended."""
+    app = make_app()
+    runner = app.state.runner
+
+    async def stubborn():
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(1)
+
+    async with serving(app):
+        running = runner.schedule(stubborn)
+        waiting = request_tasks(runner).after_response.task(name="waiting").schedule(checkpoint)
+        await settle()
+        runner._supervisor.lifetime.end()  # as a KeyboardInterrupt does
+        await settle()
+        assert (running.state, runner.running) == (TaskState.RUNNING, False)
+        assert waiting.state is TaskState.CANCELLED
+        with pytest.raises(TasksClosedError):
+            runner.schedule(checkpoint)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the runner was ended: 1 task(s) do not run: 'waiting'",
+    ]
 
 
 async def test_a_server_that_fails_in_receive():

@@ -12,7 +12,9 @@ from fastapi.responses import FileResponse, StreamingResponse
 from fastapi_tasks import Task, Tasks, TaskState, get_tasks
 from tests_trio.support import (
     Journal,
+    ignore,
     make_app,
+    middleware,
     serving,
     settle,
     unsubmitted,
@@ -79,9 +81,6 @@ async def test_order_of_all_timing_points():
         journal.append("endpoint's end")
         return {}
 
-    async def send(message):
-        journal.append(message["type"])
-
     expected = [
         "endpoint's end",
         "now",
@@ -92,7 +91,7 @@ async def test_order_of_all_timing_points():
     ]
     async with serving(app) as server:
         for _ in range(1000):
-            await server.call_raw(send=send)
+            await server.call_raw(send=journal.send)
             await settle()
             assert journal == expected
             journal.clear()
@@ -178,29 +177,21 @@ async def test_a_cancelled_response_still_starts_after_its_tasks():
     """G3: a middleware answers in a cancel scope whose time is up, and gets the answer out."""
     app, journal = make_app(), Journal()
 
-    class Late:
-        def __init__(self, app):
-            self.app = app
+    @middleware(app)
+    async def late(wrapped, scope, receive, send):
+        async def send_in_cancelled_scope(message):
+            with anyio.CancelScope() as late:
+                late.cancel()
+                await send(message)
 
-        async def __call__(self, scope, receive, send):
-            async def send_in_cancelled_scope(message):
-                with anyio.CancelScope() as late:
-                    late.cancel()
-                    await send(message)
-
-            await self.app(scope, receive, send_in_cancelled_scope)
-
-    app.add_middleware(Late)
+        await wrapped(scope, receive, send_in_cancelled_scope)
 
     @app.get("/")
     async def endpoint(tasks: Tasks):
         tasks.schedule(journal.task("now"))
 
-    async def send(message):
-        journal.append(message["type"])
-
     async with serving(app) as server:
-        await server.call_raw(send=send)
+        await server.call_raw(send=journal.send)
     assert journal == ["now", "http.response.start", "http.response.body"]
 
 
@@ -208,18 +199,13 @@ async def test_other_messages_pass():
     """G3: what is neither the response's start nor its last message is no timing point."""
     app, journal = make_app(), Journal()
 
-    class Hinting:
-        def __init__(self, app):
-            self.app = app
+    @middleware(app)
+    async def hinting(wrapped, scope, receive, send):
+        async def send_with_hints(message):
+            await send({"type": "http.response.early_hint", "links": []})
+            await send(message)
 
-        async def __call__(self, scope, receive, send):
-            async def send_with_hints(message):
-                await send({"type": "http.response.early_hint", "links": []})
-                await send(message)
-
-            await self.app(scope, receive, send_with_hints)
-
-    app.add_middleware(Hinting)
+        await wrapped(scope, receive, send_with_hints)
 
     @app.get("/")
     async def endpoint(tasks: Tasks):
@@ -420,6 +406,23 @@ async def test_sync_tasks_do_not_delay_the_response():
         assert len(done) == 100
 
 
+async def test_a_task_that_schedules_itself_again():
+    """G5: the response waits for what was handed over before it, not for what that hands over."""
+    app = make_app(grace_period=0)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        async def again():
+            tasks.schedule(again)
+            await checkpoint()
+
+        tasks.schedule(again)
+
+    async with serving(app) as server:
+        with anyio.fail_after(1):
+            assert (await server.get()).status_code == 200
+
+
 async def test_failed_route_drops_its_after_tasks(caplog):
     """G6: `CANCELLED`, with one INFO line that counts them; *now* tasks go on."""
     caplog.set_level("INFO", "fastapi_tasks")
@@ -599,12 +602,9 @@ async def test_an_exception_handler_schedules_for_later():
         tasks.after_route.schedule(journal.task("dropped"))
         raise LookupError
 
-    async def send(message):
-        journal.append(message["type"])
-
     async with serving(app) as server:
         for path in ("/used", "/unused"):
-            await server.call_raw(path, send=send)
+            await server.call_raw(path, send=journal.send)
             await settle()
             assert journal == [
                 "after route",
@@ -647,21 +647,13 @@ async def test_a_route_that_runs_when_the_response_has_begun(begun):
         {"type": "http.response.body", "body": b""},
     ]
 
-    class Hasty:
-        def __init__(self, app):
-            self.app = app
-
-        async def __call__(self, scope, receive, send):
-            async def ignore(message): ...
-
-            is_http = scope["type"] == "http"
-            for message in response[:begun] * is_http:
-                await send(message)
-            await self.app(scope, receive, ignore if is_http else send)
-            for message in response[begun:] * is_http:
-                await send(message)
-
-    app.add_middleware(Hasty)
+    @middleware(app)
+    async def hasty(wrapped, scope, receive, send):
+        for message in response[:begun]:
+            await send(message)
+        await wrapped(scope, receive, ignore)
+        for message in response[begun:]:
+            await send(message)
 
     @app.get("/")
     async def endpoint(tasks: Tasks):
@@ -811,18 +803,13 @@ async def test_a_first_use_of_tasks_after_the_last_message():
         tasks = await get_tasks(request)
         tasks.after_response.schedule(journal.task("after response"))
 
-    class Lingering:
-        def __init__(self, app):
-            self.app = app
+    @middleware(app)
+    async def lingering(wrapped, scope, receive, send):
+        await wrapped(scope, receive, send)
+        sent.set()
+        await anyio.sleep(1)
+        journal.append("the app ends")
 
-        async def __call__(self, scope, receive, send):
-            await self.app(scope, receive, send)
-            if scope["type"] == "http":
-                sent.set()
-                await anyio.sleep(1)
-                journal.append("the app ends")
-
-    app.add_middleware(Lingering)
     async with serving(app) as server, anyio.create_task_group() as group:
 
         @app.get("/")

@@ -3,16 +3,10 @@
 import anyio
 import pytest
 from anyio import from_thread, to_thread
-from anyio.lowlevel import checkpoint
 from fastapi import Depends, WebSocket
 
 from fastapi_tasks import FastAPITasksError, Task, Tasks, TaskState
-from tests_trio.support import Journal, make_app, serving, settle
-
-
-async def double(number):
-    await checkpoint()
-    return 2 * number
+from tests_trio.support import Journal, double, make_app, serving, settle
 
 
 async def result_of(task):
@@ -283,6 +277,16 @@ async def test_an_endpoint_that_joins():
             await server.call_raw("/true")
 
 
+async def test_a_task_cannot_join():
+    """It would wait for itself."""
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.task(name="t").schedule(app.state.runner.join)
+        await task.finished.wait()
+        assert isinstance(task.exception, FastAPITasksError)
+        assert str(task.exception) == "task 't' would wait for itself: join() elsewhere"
+
+
 async def test_a_task_that_runs_a_request():
     """The task and the route are both there: either may be in the way."""
     app, journal = make_app(), Journal()
@@ -361,6 +365,25 @@ async def test_events_that_another_event_loop_looks_at_first(other):
 
 def look_from_other_loop(task, other):
     anyio.run(task.finished.wait, backend=other)
+
+
+@pytest.mark.real_time
+async def test_awaiting_in_another_event_loop(backend_name):
+    """An error at once, instead of a wait that only luck ends."""
+    app = make_app()
+
+    def other_loop(task):
+        async def main():
+            with pytest.raises(FastAPITasksError, match="runs in another event loop"):
+                await task
+            return "refused"
+
+        return anyio.run(main, backend=backend_name)
+
+    async with serving(app):
+        task = app.state.runner.schedule(anyio.sleep_forever)
+        assert await to_thread.run_sync(other_loop, task) == "refused"
+        task.cancel()
 
 
 async def test_a_teardown_that_the_response_waits_for():

@@ -1,10 +1,18 @@
-"""Where FastAPI apps get odd: WebSockets, middlewares, mounts, instrumentation, overrides."""
+"""How tasks meet FastAPI: WebSockets, dependencies, middlewares, mounts, front ends, OpenTelemetry."""
 
 import contextlib
 
 import anyio
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    Depends,
+    FastAPI,
+    Response,
+    WebSocket,
+    WebSocketDisconnect,
+)
 from fastapi.staticfiles import StaticFiles
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace import TracerProvider
@@ -13,7 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from starlette.middleware.gzip import GZipMiddleware
 
 from fastapi_tasks import RequestTasks, Tasks, add_tasks, get_tasks
-from tests_trio.support import Journal, make_app, serving, settle
+from tests_trio.support import Journal, make_app, middleware, serving, settle
 
 
 async def call_websocket(server, messages):
@@ -55,6 +63,48 @@ async def test_websocket(ending):
             assert [message["type"] for message in sent] == ["websocket.accept"]
         await settle()
     assert journal == ["now", "hello", *["after route", "after response"] * (ending != "fails")]
+
+
+async def test_a_websocket_with_a_task_group():
+    """A disconnect that arrives in an exception group is a return, too."""
+    app, journal = make_app(), Journal()
+
+    @app.websocket("/ws")
+    async def endpoint(socket: WebSocket, tasks: Tasks):
+        await socket.accept()
+        tasks.after_route.schedule(journal.task("after route"))
+        async with anyio.create_task_group() as group:
+            group.start_soon(socket.receive_text)
+
+    incoming = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1001}]
+
+    async def receive():
+        return incoming.pop(0)
+
+    async with serving(app) as server:
+        with pytest.raises(ExceptionGroup) as caught:
+            await server.call_raw("/ws", type="websocket", receive=receive, subprotocols=[])
+        assert caught.value.subgroup(WebSocketDisconnect)
+    assert journal == ["after route"]
+
+
+async def test_a_websocket_that_disconnects_and_fails():
+    """G6: a group with another error in it is a failure, so the *after* tasks are dropped."""
+    app, journal = make_app(), Journal()
+
+    @app.websocket("/ws")
+    async def endpoint(socket: WebSocket, tasks: Tasks):
+        await socket.accept()
+        tasks.after_route.schedule(journal.task("after route"))
+        raise ExceptionGroup("", [WebSocketDisconnect(1001), ValueError()])
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async with serving(app) as server:
+        with pytest.raises(ExceptionGroup):
+            await server.call_raw("/ws", type="websocket", receive=receive, subprotocols=[])
+    assert journal == []
 
 
 @pytest.mark.real_time
@@ -104,6 +154,48 @@ async def test_dependency_overrides():
     assert scheduled == [(anyio.sleep, (7,))]
 
 
+async def test_fastapi_refuses_depends_beside_tasks():
+    """`tasks: Tasks = Depends()` is FastAPI's error, in a dependency and in an endpoint."""
+    app = make_app()
+
+    async def audit_log(action: str, tasks: Tasks = Depends()) -> None: ...
+
+    async def get_current_user(tasks: Tasks) -> dict: ...
+
+    with pytest.raises(AssertionError, match="Cannot specify `Depends` in `Annotated` and default"):
+
+        @app.post("/protected")
+        async def protected_endpoint(audit: None = Depends(audit_log)) -> dict: ...
+
+    with pytest.raises(AssertionError, match="Cannot specify `Depends` in `Annotated` and default"):
+
+        @app.get("/profile")
+        async def get_profile(
+            user: dict = Depends(get_current_user), tasks: Tasks = Depends()
+        ) -> dict: ...
+
+
+async def test_fastapi_refuses_an_unannotated_parameter(capsys):
+    """With `lambda tasks=Depends()`, FastAPI asks every client for two query parameters."""
+    app = make_app()
+
+    async def audit_log(action: str, tasks: Tasks = Depends()) -> None:
+        print("never called")
+
+    @app.post("/protected")
+    async def protected_endpoint(
+        audit: None = Depends(lambda tasks=Depends(): audit_log("access", tasks)),
+    ) -> dict:
+        return {"status": "ok"}
+
+    async with serving(app) as server, server.client as client:
+        response = await client.post("/protected")
+        assert response.status_code == 422
+        missing = [(error["type"], error["loc"]) for error in response.json()["detail"]]
+        assert missing == [("missing", ["query", "args"]), ("missing", ["query", "kwargs"])]
+    assert "never called" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("added", ["before", "after"])
 async def test_buffering_middlewares(added):
     """G3: `BaseHTTPMiddleware` and `GZipMiddleware`, added before `add_tasks` or after it."""
@@ -139,6 +231,29 @@ async def test_buffering_middlewares(added):
     assert journal[0] == "middleware"
     assert journal[-2:] == ["http.response.body last", "after response"]
     assert journal.count("after response") == 1
+
+
+async def test_a_middleware_that_answers_by_itself():
+    """G3: its response counts: what waited for the route's end starts before it."""
+    app, journal = FastAPI(), Journal()
+
+    @middleware(app)
+    async def impatient(wrapped, scope, receive, send):
+        with anyio.move_on_after(1):
+            await wrapped(scope, receive, send)
+        await Response(status_code=504)(scope, receive, send)
+
+    add_tasks(app)
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.schedule(journal.task("now"))
+        tasks.after_response.schedule(journal.task("dropped"))
+        await anyio.sleep_forever()
+
+    async with serving(app) as server:
+        assert (await server.get()).status_code == 504
+    assert journal == ["now"]
 
 
 @pytest.mark.real_time

@@ -1,1 +1,0 @@
-from tests_trio.test_hostile import *
