@@ -38,7 +38,7 @@ G2 _core/mailbox.py a def endpoint's task starts when the event loop wakes up fo
 + pass
 
 G3 _fastapi/exchange.py the response does not wait until its tasks have started
-- await tasks._all_started()
+- await run.all_started()
 + pass
 
 G3 _fastapi/exchange.py after the response is before its last message is sent
@@ -59,7 +59,7 @@ G3 _fastapi/exchange.py a file that the server sends is no last message
 + case "http.response.nothing":
 
 G3 _fastapi/exchange.py a response that a middleware makes does not start what comes before it
-- tasks._reach("after_route")  # the
+- run.reach("after_route")  # the
 + pass  # the
 
 G4 _core/timing.py tasks start in the order that the event loop likes
@@ -71,27 +71,27 @@ G4 _core/timing.py the last task starts first
 + self._queue.appendleft(task)
 
 G4 _core/timing.py what waits for a timing point starts in the reverse order
-- tasks = tuple(self._waiting[timing])
-+ tasks = tuple(reversed(self._waiting[timing]))
+- tasks = [*self._waiting[timing]]
++ tasks = [*reversed(self._waiting[timing])]
 
 G5 _core/timing.py every task holds the response
 - if task.config.hold_response and not self._responded
 + if not self._responded
 
 G5 _core/supervisor.py the response waits until there is a thread for each of its tasks
-- task._enter(RUNNING)
-+ await self._threads.acquire(); self._threads.release(); task._enter(RUNNING)
+- task.enter(RUNNING)
++ await threads.acquire(); threads.release(); task.enter(RUNNING)
 
 G6 _fastapi/app.py a failed route drops nothing
-- tasks._route_failed(error)
-+ tasks._reach("after_route")
+- run.route_failed(error)
++ run.reach("after_route")
 
 G6 _core/timing.py a failed route also drops what was to run even then
 - and not task.config.even_if_failed
 +
 
 G6 _core/timing.py what fails after the route drops tasks, too
-- self._waiting.values() if "after_route" in self._waiting else ()
+- () if self._has_come("after_route") else self._waiting.values()
 + self._waiting.values()
 
 G6 _core/timing.py the line of a failed route is a warning
@@ -118,19 +118,19 @@ G7 _fastapi/exchange.py a route that runs after the response brings timing point
 - if self._is_responding:
 + if False:
 
-G6 _fastapi/exchange.py all runs of routes in a request share their timing points
-- self._runs.get(run)
-+ next(iter(self._runs.values()), None)
+G6 _fastapi/app.py all runs of routes in a request share their timing points
+- if known is not None and known[0] is stack:
++ if known is not None:
 
-G4 _fastapi/exchange.py each dependency of a route has tasks of its own
-- self._runs.get(run)
-+ None
+G4 _fastapi/app.py each dependency of a route has tasks of its own
+- if known is not None and known[0] is stack:
++ if False:
 
 G3 _fastapi/exchange.py only the first run of a route is heard of when the response ends
--         for tasks in tuple(self._runs.values()):
--             tasks._release()
-+         for tasks in tuple(self._runs.values())[:1]:
-+             tasks._release()
+-         for run in tuple(self._runs.values()):
+-             run.reach_all()
++         for run in tuple(self._runs.values())[:1]:
++             run.reach_all()
 
 G3 _fastapi/exchange.py a task that holds the response does not, if another one has
 - is_held = True
@@ -147,19 +147,19 @@ G3 _core/timing.py a start that is lost holds the response for ever
 + while True:
 
 G7 _core/supervisor.py a schedule() call that fails half-way leaves a task that nobody starts
--             self._host.mailbox.post(partial(self._discard, task))
+-             self.lifetime.mailbox.post(partial(self.cancel_unstarted, task))
 +             pass
 
 G8 _core/timing.py what waits for its timing point runs in the context of that moment
-- task._context = self.runner._host.copy_context()
-+ task._context = None
+- task.context = supervisor.lifetime.copy_context()
++ task.context = None
 
 G8 _core/supervisor.py a copied context is not used
 - name=task.name, context=context
 + name=task.name, context=None
 
 G8 _core/supervisor.py what threads schedule runs in the context of the event loop's mailbox
-- task._context = self._host.copy_context()
+- task.context = self.lifetime.copy_context()
 + pass
 
 G8 _core/lifetime.py what another event loop told AnyIO is believed
@@ -225,7 +225,7 @@ G10 _core/function.py a cache hides a generator function
 + (staticmethod,)
 
 G10 _core/scheduler.py schedule() takes anything, and the task fails
-- if task._is_async is None:
+- if task.is_async is None:
 + if False:
 
 G10 _core/function.py async generator functions are taken for sync ones
@@ -257,7 +257,7 @@ G11 _core/mailbox.py a call that fails is made for ever
 + is_second = False
 
 G11 _core/mailbox.py a signal's handler does not wake the event loop
-- before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+- before = signal.set_wakeup_fd(self.fileno, warn_on_full_buffer=False)
 + before = -1
 
 G11 _core/mailbox.py who had the wake-up of signals has lost it
@@ -284,14 +284,14 @@ G11 _core/mailbox.py a hand-over under way when the runner closes meets a closed
 + except LookupError:
 
 G11 _core/supervisor.py cancel() runs in the thread that calls it
-- self._host.call(partial(self._cancel_here, task))
+- self.lifetime.call(partial(self._cancel_here, task))
 + self._cancel_here(task)
 
 G12 _core/supervisor.py SystemExit in a task is taken for a fault of ours
 -             except BaseException as exc:
--                 judge
+-                 self._fail
 +             except Exception as exc:
-+                 judge
++                 self._fail
 
 G12 _core/supervisor.py a fault of ours gets out
 -         except BaseException as exc:
@@ -350,16 +350,16 @@ G12 _core/interrupt.py that of a worker process passes
 +
 
 G12 _core/interrupt.py that of a worker thread passes
-- and not _is_of_thread(innermost)
+- and not _is_of_thread(frames[-1])
 +
 
 G12 _core/interrupt.py that of an app in another thread passes
 - current_thread() is main_thread() and
 + True and
 
-G12 _core/interrupt.py a Ctrl+C does not pass where the handler is an object
--         handler = getattr(handler, "__call__", None)
-+         handler = None
+G12 _core/function.py a Ctrl+C does not pass where the handler is an object
+-             func = type(func).__call__
++             return None
 
 G12 _core/group.py a task group that a task took down is not replaced
 - is_lost = group.cancel_scope.cancel_called and not scope.cancel_called
@@ -388,15 +388,15 @@ G12 _core/event.py an event that was not set stays so
 + for _ in range(1):
 
 G12 _core/timing.py of the tasks whose timing point has come, those after a failing start are lost
-- self.runner._host.post(partial(self._spawn_all, tasks))
+- self.supervisor.lifetime.post(partial(self._spawn_all, tasks))
 + pass
 
 G12 _core/drain.py a drain that fails half-way ends there
 - log(ERROR, "the shutdown failed half-way, and begins anew", error=exc)
 + raise
 
-G12 _fastapi/lifespan.py a drain that fails in its end leaves its host
-- host.end()  # which
+G12 _fastapi/lifespan.py a drain that fails in its end does not end the lifetime
+- lifetime.end()  # which
 + pass  # which
 
 G12 _core/supervisor.py a task that is about to begin counts as lost
@@ -475,8 +475,8 @@ G12 _core/outcome.py a sync retry caller succeeds
 +             result.close()
 
 G12 _core/timing.py a task that cannot be started keeps those after it from starting
-- self.runner._start_late(task)
-+ self.runner._start(task)
+- self.supervisor.spawn_late(task)
++ self.supervisor._start(task)
 
 G9 _core/call.py threads that wait for one more each wait for ever
 - if lender is not None and lender._is_taken and lender._threads is threads:
@@ -499,7 +499,7 @@ G13 _core/supervisor.py a failure with an error handler is logged twice
 + await handle_error(task, threads, scope); log(40, "again")
 
 G13 _core/task.py the repr shows the arguments
-- {self.state.value}>
+- {self._state.value}>
 + {self.args}>
 
 G13 _core/function.py a callable object's name is its repr
@@ -530,12 +530,14 @@ G14 _core/exception.py a cancellation in a group is a failure
 + return group
 
 G14 _core/outcome.py each cancellation is worth a warning
-- if not (scope.cancel_called or task._is_cancelling):
+- if not (scope.cancel_called or task.is_cancelling):
 + if True:
 
-G14 _core/outcome.py a cancelled task has failed
-- task._enter(CANCELLED)
-+ task._enter(FAILED, exc)
+G14 _core/supervisor.py a cancelled task has failed
+- task.enter(CANCELLED)
+-         else:
++ task.enter(FAILED, exc)
++         else:
 
 G15 _fastapi/lifespan.py the drain comes after the app's own shutdown code
 - if message["type"] == "lifespan.shutdown":
@@ -562,7 +564,7 @@ G15 _fastapi/lifespan.py the lifespan's exception reaches the server in a group
 + raise BaseExceptionGroup("lifespan", [error])
 
 G16 _core/drain.py endless loops are not told
-- self._runner.stopping.set()
+- self._supervisor.lifetime.stopping.set()
 + pass
 
 G16 _core/drain.py no grace period
@@ -570,11 +572,11 @@ G16 _core/drain.py no grace period
 + current_time()
 
 G16 _core/drain.py unshielded tasks are accepted after the grace period
-- self._registry.enter(DRAINING)
+- supervisor.enter(DRAINING)
 + pass
 
 G16 _core/drain.py what has not started is not cancelled
--                 runner._discard(task)
+-                 supervisor.cancel_unstarted(task)
 +                 pass
 
 G16 _core/drain.py whom a cancelled task held up is refused in the same instant
@@ -589,7 +591,7 @@ G16 _core/drain.py whom the last task held up is too late
 +             elif
 
 G16 _core/drain.py shielded tasks wait for a timing point that does not come
-- line._release()
+- route.reach_all()
 + pass
 
 G16 _fastapi/lifespan.py shielded tasks are waited for without limit
@@ -617,7 +619,7 @@ G17 _core/drain.py a shielded task from the last moment is cancelled
 + pass  # what
 
 G17 _core/supervisor.py a schedule() call under way in a thread is not waited for
-- if not task._is_handed_over or not
+- if not task.call_is_over or not
 + if not
 
 G19 _core/registry.py what the drain refuses counts until the event loop has heard of it
@@ -638,11 +640,11 @@ G20 _core/outcome.py a call keeps its task and its arguments
 
 G20 _core/outcome.py an error handler's call keeps its task
 -         call.clear()
--         task._restore
-+         task._restore
+-         task.restore
++         task.restore
 
 G20 _core/supervisor.py the frame of a task's life keeps it
-- del task, line  # an
+- del task, route  # an
 + pass  # an
 
 G20 _core/call.py an error holds itself by its box
@@ -659,45 +661,49 @@ G20 _core/exception.py the frame that raises an exception again is kept by it
 - del exc, traceback, context
 + pass
 
-G20 _core/task.py contexts lead to their tasks
+G20 _core/supervised.py contexts lead to their tasks
 - running_task.set(ref(self))
 + running_task.set(lambda: self)
 
-G20 _core/task.py a finished task keeps its request
-- self._context = self._line = self._handle = None
-+ self._context = None
+G20 _core/supervised.py a finished task keeps its request
+- self.context = self.route = self.handle = None
++ self.context = None
 
-G20 _core/task.py a finished task keeps its event-loop task
-- self._context = self._line = self._handle = None
-+ self._context = self._line = None
+G20 _core/supervised.py a finished task keeps its event-loop task
+- self.context = self.route = self.handle = None
++ self.context = self.route = None
 
-G20 _core/task.py a cancellation keeps the frames of who cancelled
-- forget_cancellations(self.exception)
+G20 _core/supervised.py a cancellation keeps the frames of who cancelled
+- forget_cancellations(self._exception)
 + pass
 
 G20 _core/outcome.py an error handler that raises the error again is kept by it
-- task._restore_traceback()
+- task.restore_traceback()
 + pass
 
 G20 _core/timing.py what was cancelled stays in its request's queue
 - while queue and queue[-1].state is not PENDING:
 + while False:
 
-G21 _core/task.py any state may follow any other one
-- if state not in self.state._leads_to:
+G21 _core/supervised.py any state may follow any other one
+- if not self._state.leads_to(state):
 + if False:
+
+G21 _core/state.py the table of states says yes to everything
+- return other._value_ in _TABLE[self._value_]
++ return True
 
 G21 _core/supervisor.py a task that runs is cancelled when its schedule() call is broken off
 - if task.state is PENDING:
--             task._enter(CANCELLED)
+-             task.enter(CANCELLED)
 -             if
 + if True:
-+             task.state = CANCELLED
++             task._state = CANCELLED
 +             if
 
-G18 _fastapi/lifespan.py the second lifespan is stopping from its start
-- runner.stopping = Event()
-+ pass
+G18 _core/supervisor.py the second lifespan is stopping from its start
+- self.lifetime = Lifetime(self.lifetime.phase)
++ old = self.lifetime; self.lifetime = Lifetime(old.phase); self.lifetime.stopping = old.stopping
 
 G18 _fastapi/lifespan.py a lifespan runs once only
 - self._only_one.release()
@@ -708,7 +714,7 @@ G18 _fastapi/lifespan.py two lifespans at the same time share a runner
 + if False:
 
 G18 _fastapi/app.py an app that a middleware tries first keeps its hand on the request
-- scope[_RUNNER] = outer
+- scope[_APP_TASKS] = outer
 + pass
 
 G3 _fastapi/app.py a scope that is used twice is watched once
@@ -716,38 +722,46 @@ G3 _fastapi/app.py a scope that is used twice is watched once
 + is not None:
 
 G18 _fastapi/app.py a mounted app whose runner runs uses the outer app's
--         scope[_RUNNER] = runner
+-         scope[_APP_TASKS] = tasks
 -     try:
 +         pass
 +     try:
 
 G12 _core/waits.py nobody is in anybody's way
-- return [waiter for waiter in both if waiter is not None and waiter._is_here()]
+- return [waiter for waiter in waiters if waiter is not None and waiter.is_here()]
 + return []
 
 G12 _core/waits.py who has started something is in its way
-- return [waiter for waiter in both if waiter is not None and waiter._is_here()]
-+ return [waiter for waiter in both if waiter is not None]
+- return [waiter for waiter in waiters if waiter is not None and waiter.is_here()]
++ return [waiter for waiter in waiters if waiter is not None]
 
 G12 _core/waits.py only a direct wait is refused
-- for needed in waiter._needs():
-+ for needed in waiter._needs() if waiter is found[0] else ():
+- for needed in waiter.needs():
++ for needed in waiter.needs() if waiter is found[0] else ():
 
 G12 _core/waits.py a wait that was given up counts
-- waiter._awaited = before
+- waiter.awaited = before
 + pass
 
-G12 _core/waits.py what a thread waits for is not its own
-- code.co_name == "task_wrapper"
-+ code.co_name == "nothing"
+G12 _core/supervised.py what a thread waits for is not its own
+- slot.thread == thread_that_waits()[0]
++ False
+
+G12 _core/waits.py an endpoint that has called another one is in nobody's way
+- routes.set((*alive, ref(run)))
++ routes.set((ref(run),))
+
+G20 _core/waits.py a context keeps a trace of each run of a route
+- [each for each in routes.get() if each() is not None]
++ routes.get()
 
 G12 _core/timing.py what holds the response is in nobody's way
-- (self, *exchange.holding())
+- (self, *response.holding())
 + (self,)
 
 G12 _core/timing.py a def endpoint is not in the way of its own tasks
-- and is_async(self._endpoint) is False
-+ and False
+- code = code_of(self._endpoint)
++ code = None
 
 G12 _fastapi/exchange.py a WebSocket has tasks that hold its response
 - if self._is_responding or not self._has_response:
@@ -771,29 +785,29 @@ G17 _core/call.py a thread that its task is torn away from is on its own
 + if False:
 +                 await thread.wait()
 
-G17 _core/sigterm.py a SIGTERM in the drain ends the process
-- signal.signal(signal.SIGTERM, self._note)
+G17 _fastapi/sigterm.py a SIGTERM in the drain ends the process
+- signal.signal(signal.SIGTERM, _note)
 + pass
 
-G17 _core/sigterm.py a SIGTERM after the shutdown is nobody's
--             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-+             pass
+G17 _fastapi/sigterm.py a SIGTERM after the shutdown is nobody's
+- if is_ours and not _holders:
++ if False:
 
-G17 _core/sigterm.py somebody else's handler is lost
-- is_ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-+ is_ours
+G17 _fastapi/sigterm.py somebody else's handler is lost
+-             if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
++             if True:
 
 G16 _core/supervisor.py a task has finished before its error handler
-- if not task._has_begun:
--             self._discard(task)
+- if not task.has_begun:
+-             self.cancel_unstarted(task)
 -         elif
 + if task.state is not RUNNING:
-+             self._discard(task); self._end(task)
++             self.cancel_unstarted(task); self._end(task)
 +         elif
 
-G16 _core/drain.py the host ends before the last schedule() call
-- self._runner._host.cancel_shielded()
-+ self._runner._host.end()
+G16 _core/drain.py the lifetime ends before the last schedule() call
+- self._supervisor.lifetime.cancel_shielded()
++ self._supervisor.lifetime.end()
 
 G15 _fastapi/lifespan.py a server that does not hear of the start-up gets no drain
 -         except BaseException:
@@ -807,8 +821,16 @@ G15 _fastapi/lifespan.py a server that does not hear of the start-up gets no dra
 +     async def pass_on
 
 G18 _fastapi/app.py a mounted app that is called late hides the outer app's runner
-- if runner.running or _RUNNER not in scope:
+- if tasks.supervisor.admits_tasks or _APP_TASKS not in scope:
 + if True:
+
+G20 _core/supervisor.py who watches for a time is told for ever
+- self.instruments = tuple(left)
++ pass
+
+G17 _core/config.py an option that is not set hides that of the app
+- getattr(self, name) if value is None else value
++ value
 
 G20 _fastapi/exchange.py each run of a route is kept as long as its request
 - self._runs = WeakValueDictionary(self._runs)

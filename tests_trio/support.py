@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import httpx
 from anyio.lowlevel import checkpoint
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 
 from fastapi_tasks import RequestTasks, TaskConfig, TaskRunner, add_tasks
 from fastapi_tasks._core.supervised import SupervisedTask
@@ -136,6 +136,18 @@ async def serving(app: FastAPI, **options: Any) -> AsyncIterator[Server]:
                 await server.shutdown()
     if server.error is not None:
         raise server.error
+
+
+async def call_again(app: FastAPI, request: Request, path: str) -> list[int]:
+    """Call the app for a part of a batch, as an endpoint may do; return the status."""
+    statuses: list[int] = []
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    await app({**request.scope, "path": path, "raw_path": path.encode()}, request.receive, send)
+    return statuses
 
 
 def make_app(*, grace_period: float = 1, **options: Any) -> FastAPI:

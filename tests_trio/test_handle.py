@@ -401,3 +401,26 @@ async def test_every_state():
         "in the retry": ["pending", "running", "cancelled", 1],
         "in the handler": ["pending", "failed", "failed", 1],
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("state", TaskState.CANCELLED), ("exception", ValueError()), ("attempts", 7)],
+)
+async def test_what_only_the_library_changes(name, value):
+    """G21: neither before a task has run nor after; it is read only."""
+    app = make_app()
+    async with serving(app):
+        for func, *args in ([double, 4], [raises, KeyError("mine")]):
+            task = app.state.runner.schedule(func, *args)
+            for _ in range(2):
+                before = getattr(task, name)
+                with pytest.raises(AttributeError):
+                    setattr(task, name, value)
+                with pytest.raises(AttributeError):
+                    delattr(task, name)
+                assert getattr(task, name) is before
+                await task.finished.wait()
+            succeeded = func is double
+            assert task.state is (TaskState.SUCCEEDED if succeeded else TaskState.FAILED)
+            assert (task.exception, task.attempts) == (None if succeeded else args[0], 1)

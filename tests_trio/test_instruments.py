@@ -260,3 +260,104 @@ async def test_a_task_that_fails_before_its_schedule_call_has_ended():
         go_on.set()
         await task.finished.wait()
     assert [what for what, _ in recorder.of("bad")] == ["scheduled", "started", "finished"]
+
+
+async def test_watching_for_a_time():
+    """It hears what happens in the block: of tasks from before it, too, and not of their end after."""
+    app, recorder = make_app(), Recorder()
+    runner = app.state.runner
+    before, across = anyio.Event(), anyio.Event()
+    async with serving(app):
+        first = runner.task(name="first").schedule(before.wait)
+        await settle()
+        with runner.watching(recorder):
+            before.set()
+            await first
+            await runner.task(name="second").schedule(checkpoint)
+            third = runner.task(name="third").schedule(across.wait)
+            await settle()
+        across.set()
+        await third
+        await runner.task(name="fourth").schedule(checkpoint)
+    assert [(name, what, state) for what, name, state, _ in recorder.events] == [
+        ("first", "finished", "succeeded"),
+        ("second", "scheduled", "pending"),
+        ("second", "started", "running"),
+        ("second", "finished", "succeeded"),
+        ("third", "scheduled", "pending"),
+        ("third", "started", "running"),
+    ]
+
+
+async def test_watching_in_blocks_that_overlap():
+    """Each block is told of by itself, whichever ends first; those of `add_tasks()` hear of all."""
+    of_app, recorder = Recorder(), Recorder()
+    app = make_app(instruments=[of_app])
+    runner = app.state.runner
+    blocks = [runner.watching(recorder) for _ in range(2)]
+    async with serving(app):
+        for number, change in enumerate(
+            [
+                lambda: None,
+                blocks[0].__enter__,
+                blocks[1].__enter__,
+                lambda: blocks[0].__exit__(None, None, None),
+                lambda: blocks[1].__exit__(None, None, None),
+            ]
+        ):
+            change()
+            await runner.task(name=str(number)).schedule(checkpoint)
+    life = [("scheduled", "pending"), ("started", "running"), ("finished", "succeeded")]
+    twice = [event for event in life for _ in range(2)]
+    assert [recorder.of(str(number)) for number in range(5)] == [[], life, twice, life, []]
+    assert [of_app.of(str(number)) for number in range(5)] == [life] * 5
+
+
+async def test_watching_a_block_that_fails():
+    """It is over then, too."""
+    app, recorder = make_app(), Recorder()
+    runner = app.state.runner
+    async with serving(app):
+        with pytest.raises(ValueError, match="mine"), runner.watching(recorder):
+            raise ValueError("mine")
+        await runner.schedule(checkpoint)
+    assert recorder.events == []
+
+
+@pytest.mark.parametrize(
+    ("instrument", "kind"), [(Recorder, "type"), (object(), "object"), (None, "NoneType")]
+)
+def test_watching_with_no_instrument(instrument, kind):
+    """At the call, before any block."""
+    message = f"^instruments must be objects of Instrument's subclasses, not {kind}$"
+    with pytest.raises(TypeError, match=message):
+        make_app().state.runner.watching(instrument)
+
+
+@pytest.mark.parametrize("error", [ValueError(), SystemExit()], ids=repr)
+@pytest.mark.parametrize("method", ["task_scheduled", "task_started", "task_finished"])
+async def test_watching_with_an_instrument_that_raises(method, error, caplog):
+    """Logged once and switched off, as those of `add_tasks()`; the tasks and the block go on."""
+
+    class Broken(Recorder):
+        def broken(self, task):
+            raise error
+
+    setattr(Broken, method, Broken.broken)
+    broken, recorder, journal = Broken(), Recorder(), Journal()
+    app = make_app()
+    runner = app.state.runner
+    async with serving(app):
+        with runner.watching(broken), runner.watching(recorder):
+            for name in ("1", "2"):
+                assert await runner.task(name=name).schedule(journal.task(name)) is None
+    assert journal == ["1", "2"]
+    whole = ["scheduled", "started", "finished"]
+    assert [what for what, *_ in recorder.events] == whole * 2
+    heard = whole[: whole.index(method.removeprefix("task_"))]
+    assert [(what, name) for what, name, *_ in broken.events] == [(what, "1") for what in heard]
+    name = "test_watching_with_an_instrument_that_raises.<locals>.Broken"
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("ERROR", f"the instrument '{name}' failed and is switched off")
+    ]
+    assert caplog.records[0].exc_info[1] is error

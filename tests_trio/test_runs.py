@@ -10,19 +10,8 @@ from fastapi import FastAPI, HTTPException, Request
 from starlette.routing import Mount
 
 from fastapi_tasks import RequestTasks, Tasks
-from tests_trio.support import Journal, ignore, make_app, middleware, serving, settle
-
-
-async def call_again(app, request: Request, path: str) -> list[int]:
-    """Call the app for a part of a batch, as an endpoint may do; return the status."""
-    statuses = []
-
-    async def send(message):
-        if message["type"] == "http.response.start":
-            statuses.append(message["status"])
-
-    await app({**request.scope, "path": path, "raw_path": path.encode()}, request.receive, send)
-    return statuses
+from fastapi_tasks._core.waits import routes
+from tests_trio.support import Journal, call_again, ignore, make_app, middleware, serving, settle
 
 
 def make_batch(journal: Journal, *, concurrently: bool = False) -> FastAPI:
@@ -438,3 +427,24 @@ async def test_any_number_of_runs():
 
     async with serving(app) as server:
         assert (await server.get("/outer")).json() <= 1
+
+
+async def test_a_context_that_many_runs_have_passed_through():
+    """G20: it knows of those that go on, and of the last one."""
+    app = make_app()
+    known = []
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks): ...
+
+    @app.get("/outer")
+    async def outer(request: Request, tasks: Tasks):
+        for _ in range(20):
+            await call_again(app, request, "/inner")
+            gc.collect()
+        known.extend(routes.get())
+        return known[0]() is tasks._route
+
+    async with serving(app) as server:
+        assert (await server.get("/outer")).json() is True
+    assert len(known) == 2

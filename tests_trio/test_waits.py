@@ -3,10 +3,10 @@
 import anyio
 import pytest
 from anyio import from_thread, to_thread
-from fastapi import Depends, WebSocket
+from fastapi import Depends, Request, WebSocket
 
 from fastapi_tasks import FastAPITasksError, Task, Tasks, TaskState
-from tests_trio.support import Journal, double, make_app, serving, settle
+from tests_trio.support import Journal, call_again, double, make_app, serving, settle
 
 
 async def result_of(task):
@@ -406,3 +406,43 @@ async def test_a_teardown_that_the_response_waits_for():
     async with serving(app) as server:
         assert (await server.get()).status_code == 500
     assert journal == ["refused"]
+
+
+@pytest.mark.parametrize("point", ["after_route", "after_response"])
+@pytest.mark.parametrize("paths", [[], ["/inner"], ["/inner", "/inner"], ["/middle"]], ids="-".join)
+async def test_an_endpoint_that_has_called_others(point, paths):
+    """Inside of its own task: it is still in the way of what comes after itself."""
+    app, journal = make_app(), Journal()
+
+    async def wait_for_late(tasks, name):
+        late = getattr(tasks, point).task(name=name).schedule(double, 1)
+        with pytest.raises(FastAPITasksError) as refused:
+            await late
+        journal.append(str(refused.value))
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        await wait_for_late(tasks, "inner")
+
+    @app.get("/middle")
+    async def middle(request: Request, tasks: Tasks):
+        await call_again(app, request, "/inner")
+        await wait_for_late(tasks, "middle")
+
+    @app.get("/outer")
+    async def outer(request: Request, tasks: Tasks):
+        for path in paths:
+            assert await call_again(app, request, path) == [200]
+        await wait_for_late(tasks, "outer")
+
+    async with serving(app) as server:
+        with anyio.fail_after(50):
+            assert (await server.get("/outer")).status_code == 200
+    deeper = [path[1:] for path in paths]
+    if "middle" in deeper:
+        deeper.insert(0, "inner")
+    assert journal == [
+        f"task {name!r} starts {point.replace('_', ' ')}, so after the route, whose own code "
+        "would wait for it here: await it in another task"
+        for name in [*deeper, "outer"]
+    ]
