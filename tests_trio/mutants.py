@@ -619,7 +619,7 @@ G17 _core/drain.py a shielded task from the last moment is cancelled
 + pass  # what
 
 G17 _core/supervisor.py a schedule() call under way in a thread is not waited for
-- if not task.call_is_over or not
+- if not task.schedule_is_over or not
 + if not
 
 G19 _core/registry.py what the drain refuses counts until the event loop has heard of it
@@ -728,11 +728,11 @@ G18 _fastapi/app.py a mounted app whose runner runs uses the outer app's
 +     try:
 
 G12 _core/waits.py nobody is in anybody's way
-- return [waiter for waiter in waiters if waiter is not None and waiter.is_here()]
+- return [waiter for waiter in waiters if waiter is not None and waiter.runs_here()]
 + return []
 
 G12 _core/waits.py who has started something is in its way
-- return [waiter for waiter in waiters if waiter is not None and waiter.is_here()]
+- return [waiter for waiter in waiters if waiter is not None and waiter.runs_here()]
 + return [waiter for waiter in waiters if waiter is not None]
 
 G12 _core/waits.py only a direct wait is refused
@@ -744,7 +744,7 @@ G12 _core/waits.py a wait that was given up counts
 + pass
 
 G12 _core/supervised.py what a thread waits for is not its own
-- slot.thread == thread_that_waits()[0]
+- slot.thread_id == thread_that_waits()[0]
 + False
 
 G12 _core/waits.py an endpoint that has called another one is in nobody's way

@@ -122,24 +122,24 @@ class Call:
                 return
             slot = thread_slot.get()
             if slot is not None:
-                slot.thread = get_ident()
+                slot.thread_id = get_ident()
             try:
                 self._result = self._func(*self._args, **self._kwargs)
             except BaseException as exc:
                 errors.append(exc)
             if slot is not None:
-                slot.thread = 0
+                slot.thread_id = 0
             thread.end()
 
         try:
-            await to_thread.run_sync(call, limiter=CapacityLimiter(1))
+            await to_thread.run_sync(call, limiter=CapacityLimiter(1))  # it has its slot
         except get_cancelled_exc_class():
             if not thread.begin():
                 await thread.wait()
             if not errors:
                 raise
         if errors:
-            raise errors.pop()  # in the box, it would hold itself by its traceback
+            raise errors.pop()  # which would hold itself in there, by its traceback
 
 
 class _Thread:
@@ -177,19 +177,19 @@ class _Slot:
     """One of the threads, for the time of a call.
 
     A thread may wait for other calls, as a sync error handler does that calls its task again. Those
-    have its slot, one at a time: if each thread took a second one, all would wait for the others'.
+    share its slot, one at a time: if each took one more, and all were taken, nobody would go on.
 
     Taken here, not by `run_sync()`, which on asyncio lets others pass before it queues; and not for
     the event loop's task, since on Trio a thread's `from_thread.run()` runs in the one that took
     the first.
     """
 
-    __slots__ = ("_is_taken", "_limiter", "_loans", "_outer", "_threads", "thread")
+    __slots__ = ("_is_taken", "_limiter", "_loans", "_outer", "_threads", "thread_id")
 
     def __init__(self, threads: CapacityLimiter) -> None:
         self._threads = threads
         self._is_taken: bool = False
-        self.thread = 0  # the identifier of the one that its call runs in now
+        self.thread_id = 0  # the identifier of the one that its call runs in now
         self._loans: CapacityLimiter | None = None
         lender = self._outer = thread_slot.get()
         if lender is not None and lender._is_taken and lender._threads is threads:

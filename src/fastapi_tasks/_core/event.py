@@ -44,7 +44,7 @@ class TaskEvent(Event):
         if self._is_set:
             await checkpoint()
             return
-        if not self._owner.is_here:
+        if not self._owner.is_on_loop_thread:
             raise FastAPITasksError("the task runs in another event loop: wait for it there")
         if self._event is None:
             self._event = Event()

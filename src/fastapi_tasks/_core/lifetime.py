@@ -120,7 +120,7 @@ class Lifetime:
                 await sleep(0.1)  # seconds, should this go on
 
     @property
-    def is_here(self) -> bool:
+    def is_on_loop_thread(self) -> bool:
         """Whether this is the event loop's thread."""
         return get_ident() == self._thread
 
@@ -160,7 +160,7 @@ class Lifetime:
 
     def call(self, func: Callable[[], object]) -> None:
         """Call `func` on the event loop's thread: here and now, or soon."""
-        if self.is_here and _is_in_task():
+        if self.is_on_loop_thread and _is_in_task():
             func()
         else:
             self.post(func)

@@ -25,7 +25,7 @@ class Owner(Protocol):
         ...
 
     @property
-    def is_here(self) -> bool:
+    def is_on_loop_thread(self) -> bool:
         """Whether this is the thread of its event loop."""
         ...
 

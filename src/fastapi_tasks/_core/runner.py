@@ -69,7 +69,7 @@ class TaskRunner(TaskScheduler):
                 they would wait for themselves; or in another event loop than the app's.
         """
         registry = self._supervisor.registry
-        if not registry.is_idle and not self._supervisor.is_here:
+        if not registry.is_idle and not self._supervisor.is_on_loop_thread:
             raise FastAPITasksError(
                 "the app runs in another event loop: join() there; a test in another thread "
                 "has the wait() of its recorded tasks"

@@ -27,6 +27,11 @@ T = TypeVar("T")
 class SupervisedTask(Task[P, T]):
     """A task, with what its supervisor needs.
 
+    Its way, and who notes it: the registry has it (`admit()`), `handle` is set when it is spawned,
+    `has_begun` at its first step, `state` becomes final when its function has ended, `has_ended` is
+    set when its error handler has, too, and `is_finished` when that may be told, which is not
+    before `schedule_is_over`.
+
     Attributes:
         route: the run of a route that it belongs to, if it belongs to one; until it has finished.
         is_async: whether it runs on the event loop, not in a thread; `None`: it cannot be called.
@@ -34,19 +39,19 @@ class SupervisedTask(Task[P, T]):
         handle: its task of the event loop, once it is spawned.
         has_begun: its first step is taken, of one that was not cancelled before.
         has_ended: nothing of it runs any more, or will: it is about to be finished.
-        call_is_over: the `schedule()` call has done all that it does, or has failed.
+        schedule_is_over: the `schedule()` call has done all that it does, or has failed.
         awaited: what its own code waits for.
     """
 
     __slots__ = (
         "awaited",
-        "call_is_over",
         "context",
         "handle",
         "has_begun",
         "has_ended",
         "is_async",
         "route",
+        "schedule_is_over",
     )
 
     def __init__(
@@ -81,7 +86,7 @@ class SupervisedTask(Task[P, T]):
         self.handle: TaskHandle[None] | None = None
         self.has_begun = False
         self.has_ended = False
-        self.call_is_over = False
+        self.schedule_is_over = False
         self.awaited: Iterable[Waiter] = ()
 
     def cancel(self) -> None:
@@ -163,13 +168,13 @@ class SupervisedTask(Task[P, T]):
             return self.route.needs_of(self)
         return self.awaited
 
-    def is_here(self) -> bool:
+    def runs_here(self) -> bool:
         if self.handle is None:
             return False
         if getcoroutinestate(self.handle.coro) == CORO_RUNNING:
             return True
         slot = thread_slot.get()
-        return slot is not None and slot.thread != 0 and slot.thread == thread_that_waits()[0]
+        return slot is not None and slot.thread_id != 0 and slot.thread_id == thread_that_waits()[0]
 
     def _wait(self) -> Generator[Any, Any, None]:
         with RecordedWait(self._check_wait(), (self,)):
@@ -179,7 +184,7 @@ class SupervisedTask(Task[P, T]):
         """Return those whose code this is, if it may wait."""
         if self._is_finished:
             return []
-        if not self._owner.is_here:
+        if not self._owner.is_on_loop_thread:
             raise FastAPITasksError(
                 f"task {self.name!r} runs in another event loop: await it there"
             )

@@ -90,8 +90,8 @@ class Supervisor:
         return self.lifetime.phase in (OPEN, DRAINING)
 
     @property
-    def is_here(self) -> bool:
-        return self.lifetime.is_here
+    def is_on_loop_thread(self) -> bool:
+        return self.lifetime.is_on_loop_thread
 
     @property
     def threads(self) -> CapacityLimiter:
@@ -157,7 +157,7 @@ class Supervisor:
             elif task.route is None or task.route.add(task):
                 self._spawn(task, in_task=in_task)
         finally:
-            task.call_is_over = True
+            task.schedule_is_over = True
             if task.has_ended:
                 self.lifetime.call(partial(self._finish, task))
 
@@ -165,7 +165,7 @@ class Supervisor:
         """End a task whose `schedule()` call fails, unless it runs already."""
         # An exception may come anywhere in `submit()`, and the stack may be all but used up: so
         # this needs no more of it than the admission did. The loop does the rest.
-        task.call_is_over = True
+        task.schedule_is_over = True
         if self.registry.has(task):
             self.lifetime.mailbox.post(partial(self.cancel_unstarted, task))
 
@@ -267,8 +267,7 @@ class Supervisor:
         if task.state is PENDING:
             task.enter(CANCELLED)
             if task.route is not None:
-                with self.registry.lock:
-                    task.route.remove(task)
+                task.route.remove(task)
         if not task.has_begun:
             self._end(task)
 
@@ -300,7 +299,7 @@ class Supervisor:
 
     def _end_by_force(self, task: SupervisedTask[..., Any]) -> None:
         """End a task that the event loop does not run any more."""
-        task.call_is_over = True
+        task.schedule_is_over = True
         if not task.state.is_final:
             task.enter(CANCELLED)
         self._end(task)
@@ -317,7 +316,7 @@ class Supervisor:
         of its end after its beginning, and the shutdown waits for the thread.
         """
         registry = self.registry
-        if not task.call_is_over or not registry.has(task):
+        if not task.schedule_is_over or not registry.has(task):
             return
         task.finish()
         registry.remove(task)

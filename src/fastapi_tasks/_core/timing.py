@@ -119,12 +119,13 @@ class RouteRun:
 
     def remove(self, task: SupervisedTask[..., Any]) -> None:
         """Take a task out that will not start."""
-        self._waiting.get(task.timing, {}).pop(task, None)
-        queue = self._queue  # what stands between others is taken out when their turn comes
-        while queue and queue[-1].state is not PENDING:
-            queue.pop()
-        while queue and queue[0].state is not PENDING:
-            queue.popleft()
+        with self.supervisor.registry.lock:
+            self._waiting.get(task.timing, {}).pop(task, None)
+            queue = self._queue  # what stands between others is taken out when their turn comes
+            while queue and queue[-1].state is not PENDING:
+                queue.pop()
+            while queue and queue[0].state is not PENDING:
+                queue.popleft()
 
     def take_turn(self, task: SupervisedTask[..., Any]) -> bool:
         """Take a task out, if each one before it has started, or will not; return whether so."""
@@ -238,7 +239,7 @@ class RouteRun:
             return (self,)
         return (self, *response.holding())
 
-    def is_here(self) -> bool:
+    def runs_here(self) -> bool:
         coro = self._coro()
         if coro is not None and coro is get_current_task().coro:
             return True  # also behind the route, where a middleware may be: the response waits

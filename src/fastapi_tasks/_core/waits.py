@@ -44,7 +44,7 @@ class Waiter(Protocol):
         """What has to end before this can start, or end."""
         ...
 
-    def is_here(self) -> bool:
+    def runs_here(self) -> bool:
         """Whether the running code is certainly its own."""
         ...
 
@@ -67,7 +67,7 @@ def waiters_here() -> list[Waiter]:
     task = running_task.get()
     references = routes.get() if task is None else (task, *routes.get())
     waiters = [reference() for reference in references]
-    return [waiter for waiter in waiters if waiter is not None and waiter.is_here()]
+    return [waiter for waiter in waiters if waiter is not None and waiter.runs_here()]
 
 
 class RecordedWait:
