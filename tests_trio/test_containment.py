@@ -21,6 +21,7 @@ from fastapi_tasks import Instrument, Task, Tasks, TaskState
 from fastapi_tasks._core.mailbox import Mailbox
 from fastapi_tasks._core.waits import running_task
 from tests_asyncio.conftest import AutojumpLoop
+from tests_trio.servers import until
 from tests_trio.support import (
     Server,
     double,
@@ -309,6 +310,36 @@ async def test_a_call_that_is_broken_off_in_a_thread():
             assert len(final) == 1, (at, seen)
             assert final == seen[-1:], (at, seen)
     assert at > 20
+
+
+@pytest.mark.real_time
+async def test_a_call_that_is_broken_off_when_its_task_has_ended():
+    """G21: it cannot tell so any more, and the task has finished all the same."""
+    app = make_app()
+    runner = app.state.runner
+    ended = []
+
+    def schedule(lifetime):
+        post = lifetime.post
+
+        def post_and_wait(call):
+            post(call)
+            ended.extend(call.args)
+            until(lambda: ended[0].has_ended, "the task's end")
+
+        def break_off(call):
+            raise AlarmError
+
+        lifetime.post, lifetime.call = post_and_wait, break_off
+        with pytest.raises(AlarmError):
+            runner.schedule(double, 2)
+        del lifetime.post, lifetime.call
+
+    async with serving(app):
+        await anyio.to_thread.run_sync(schedule, runner._supervisor.lifetime)
+        with anyio.fail_after(5):
+            await runner.join()
+    assert (ended[0].state, ended[0].finished.is_set()) == (TaskState.SUCCEEDED, True)
 
 
 def at_depth(levels, func):

@@ -268,7 +268,7 @@ class Supervisor:
             task.enter(CANCELLED)
             if task.route is not None:
                 task.route.remove(task)
-        if not task.has_begun:
+        if not task.has_begun or task.has_ended:  # which its broken-off call could not say
             self._end(task)
 
     async def end_lost(self) -> None:
