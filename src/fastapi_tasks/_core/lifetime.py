@@ -63,9 +63,9 @@ class Lifetime:
 
     def __init__(self, phase: Phase = NEW) -> None:
         self.phase = phase
-        self.is_forked = False
-        self.stopping = Event()
-        self.opened = Event()
+        self.is_forked: bool = False
+        self.stopping: Event = Event()
+        self.opened: Event = Event()
         self._abandoned = False  # nobody waits for that any more
         self._thread = 0
         self._shielded: LastingGroup  # there once `opened`

@@ -11,6 +11,7 @@ before a phase ends, and meets that end there, or it meets the next phase.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from threading import RLock
 from typing import Any
 
@@ -45,7 +46,9 @@ class Registry:
     """
 
     def __init__(self, max_tasks: int | None) -> None:
-        self.lock = RLock()  # a signal handler may schedule too, wherever it interrupts us
+        self.lock: AbstractContextManager[bool] = (
+            RLock()
+        )  # a signal handler may schedule too, wherever it interrupts us
         self.tasks: dict[SupervisedTask[..., Any], None] = {}
         self.not_run: dict[SupervisedTask[..., Any], None] = {}
         self._max_tasks = math.inf if max_tasks is None else max_tasks

@@ -23,7 +23,7 @@ class RequestTasks(TaskScheduler):
 
     def __init__(self, runner: TaskRunner, run: RouteRun) -> None:
         super().__init__(run.supervisor, run, "now", run.supervisor.config)
-        self.runner = runner
+        self.runner: TaskRunner = runner
 
     @property
     def after_route(self) -> TaskScheduler:

@@ -64,12 +64,12 @@ class SupervisedTask(Task[P, T]):
         owner: Owner,
         route: Route | None,
     ) -> None:
-        self.func = func
-        self.args = args
+        self.func: Callable[P, Any] = func
+        self.args: tuple[Any, ...] = args
         self.kwargs = kwargs
         self.config = config
-        self.name = config.name or function_name(func)
-        self.timing = timing
+        self.name: str = config.name or function_name(func)
+        self.timing: Timing = timing
         self._attempts = 0
         self._state = PENDING
         self._exception = None
@@ -81,12 +81,12 @@ class SupervisedTask(Task[P, T]):
         self._is_finished = False
         self._owner = owner
         self.route = route
-        self.is_async = is_async(func)
+        self.is_async: bool | None = is_async(func)
         self.context: Context | None = None
         self.handle: TaskHandle[None] | None = None
-        self.has_begun = False
-        self.has_ended = False
-        self.schedule_is_over = False
+        self.has_begun: bool = False
+        self.has_ended: bool = False
+        self.schedule_is_over: bool = False
         self.awaited: Iterable[Waiter] = ()
 
     def cancel(self) -> None:

@@ -77,9 +77,9 @@ class Supervisor:
         instruments: Iterable[Instrument],
     ) -> None:
         self.config = config
-        self.registry = Registry(max_tasks)
-        self.instruments = tuple(map(GuardedInstrument, instruments))
-        self.lifetime = Lifetime()
+        self.registry: Registry = Registry(max_tasks)
+        self.instruments: tuple[GuardedInstrument, ...] = tuple(map(GuardedInstrument, instruments))
+        self.lifetime: Lifetime = Lifetime()
         self._max_threads = max_threads
 
     # The lifespan.

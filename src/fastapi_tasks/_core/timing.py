@@ -74,7 +74,7 @@ class RouteRun:
     def __init__(
         self, supervisor: Supervisor, response: Response | None = None, endpoint: object = None
     ) -> None:
-        self.supervisor = supervisor
+        self.supervisor: Supervisor = supervisor
         # The timing points still to come, in their order, and what waits for them; the queue is of
         # those that were spawned. Both are added to under the registry's lock.
         self._waiting: dict[Timing, dict[SupervisedTask[..., Any], None]] = {
