@@ -1,15 +1,20 @@
 """What only asyncio can do to us: native cancellation, bare callbacks."""
 
 import asyncio
+import concurrent.futures
 import contextlib
+import multiprocessing
+import signal
 import threading
 from contextlib import asynccontextmanager
+from functools import partial
 
 import anyio
 import pytest
 from fastapi import FastAPI
 
 from fastapi_tasks import Task, Tasks, TaskScheduler, TaskState, add_tasks
+from fastapi_tasks.testing import client, lifespan
 from tests_trio.support import (
     Journal,
     Server,
@@ -19,6 +24,7 @@ from tests_trio.support import (
     settle,
     user,
 )
+from tests_trio.test_interrupt import handler_of_sigint, run_with_pythons_handler
 
 
 @pytest.mark.parametrize("shield", [True, False])
@@ -380,3 +386,71 @@ async def test_a_task_that_is_torn_away_before_its_thread_begins():
         await third.finished.wait()
         assert third.state is TaskState.CANCELLED
     assert called == []
+
+
+def test_what_a_process_pool_raises_is_a_failure():
+    """G12: also by a future of asyncio's, under Python's own handler: that is no Ctrl+C."""
+    app = make_app()
+    compute = partial(signal.default_int_handler, signal.SIGINT, None)
+
+    async def main():
+        async with serving(app):
+            task = app.state.runner.schedule(compute_apart)
+            await task.finished.wait()
+            assert task.state is TaskState.FAILED
+            assert isinstance(task.exception, KeyboardInterrupt)
+            assert app.state.runner.running
+
+    async def compute_apart():
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+            await asyncio.get_running_loop().run_in_executor(pool, compute)
+
+    with handler_of_sigint(signal.default_int_handler):
+        try:
+            run_with_pythons_handler(main, "asyncio")
+        except KeyboardInterrupt:  # which would end the tests
+            pytest.fail("it has passed as a Ctrl+C")
+
+
+@pytest.mark.parametrize("enter", [lifespan, client])
+async def test_native_cancellation_of_a_test_that_leaves_its_app(enter):
+    """It goes on, as itself, when the app has shut down."""
+    app, journal = make_app(), Journal()
+
+    async def use():
+        async with enter(app):
+            app.state.runner.task(shield=True).schedule(journal.ends("shielded", sleep=2))
+        journal.append("goes on")
+
+    task = asyncio.ensure_future(use())
+    await anyio.sleep(1)
+    task.cancel("too late")
+    with pytest.raises(asyncio.CancelledError, match="too late"):
+        await task
+    assert journal == ["shielded starts", "shielded ends"]
+    assert not app.state.runner.running
+
+
+@pytest.mark.parametrize("where", ["start-up", "shutdown"])
+async def test_a_lifespan_with_a_stray_cancellation(where):
+    """A test does not take it for one that has succeeded."""
+    journal = Journal()
+
+    async def stray():
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    @asynccontextmanager
+    async def lifespan_of_app(app):
+        if where == "start-up":
+            await stray()
+        yield
+        await stray()
+
+    add_tasks(app := FastAPI(lifespan=lifespan_of_app))
+    with pytest.raises(asyncio.CancelledError):
+        async with lifespan(app):
+            journal.append("started")
+    assert journal == ["started"] * (where == "shutdown")

@@ -157,6 +157,35 @@ def test_ctrl_c_by_a_handler_of_ones_own(backend_name):
         assert interrupts_of(caught.value)
 
 
+@pytest.mark.parametrize("calls", ["the one before it", "a helper"])
+def test_ctrl_c_by_a_handler_that_calls(calls, backend_name, caplog):
+    """Whichever function of them raises it: the handler stands in the traceback."""
+    app = make_app()
+
+    def stop():
+        raise KeyboardInterrupt
+
+    async def main():
+        before = signal.getsignal(signal.SIGINT)
+
+        def handler(number, frame):
+            if calls == "a helper":
+                stop()
+            for _ in range(2):  # asyncio's raises for the second time
+                before(number, frame)
+
+        async with serving(app):
+            with handler_of_sigint(handler):
+                task = app.state.runner.schedule(interrupt)
+                await task.finished.wait()
+                await anyio.sleep(5)
+
+    with pytest.raises(BaseException) as caught:
+        anyio.run(main, backend=backend_name)
+    assert interrupts_of(caught.value)
+    assert "interrupt' failed" not in caplog.text
+
+
 def compute():
     raise KeyboardInterrupt
 

@@ -9,6 +9,7 @@ from anyio.lowlevel import checkpoint
 from fastapi.responses import JSONResponse
 
 from fastapi_tasks import (
+    Task,
     Tasks,
     TasksClosedError,
     TaskStatistics,
@@ -169,3 +170,29 @@ async def test_statistics_do_not_look_at_each_task():
         runner._supervisor.registry.tasks = dict(
             zip(Counted.keys(runner._supervisor.registry.tasks), [None], strict=True)
         )
+
+
+async def test_garbage_that_schedules_while_tasks_are_listed():
+    """G11: an object's `__del__` may, at whatever moment the garbage is collected."""
+    app = make_app(grace_period=0)
+    runner = app.state.runner
+    scheduled: list[Task] = []
+
+    class Garbage:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            scheduled.append(runner.schedule(anyio.sleep_forever))
+
+    thresholds = gc.get_threshold()
+    async with serving(app):
+        for step in range(30):
+            gc.collect()
+            Garbage()
+            try:
+                gc.set_threshold(gc.get_count()[0] + step)  # collects after so many allocations
+                listed = runner.tasks
+            finally:
+                gc.set_threshold(*thresholds)
+            assert listed in (tuple(scheduled), tuple(scheduled[:-1]))

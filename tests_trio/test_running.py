@@ -1,5 +1,6 @@
 """How tasks run: G8 to G11."""
 
+import asyncio
 import contextlib
 import contextvars
 import functools
@@ -13,6 +14,7 @@ from collections import deque
 
 import anyio
 import pytest
+import trio
 from anyio import from_thread, to_thread
 from anyio.lowlevel import checkpoint
 from fastapi import Depends
@@ -664,3 +666,105 @@ async def test_who_has_the_wake_up_of_signals_keeps_it():
         signal.set_wakeup_fd(before)
         ours.close()
         theirs.close()
+
+
+def call_outside_of_tasks(call, backend):
+    """As the handler of a signal does that comes while the event loop itself is at work."""
+
+    class Once(trio.abc.Instrument):
+        def before_io_wait(self, timeout):
+            if timeout > 0:  # nothing is left to do: only what wakes the loop will be noticed
+                trio.lowlevel.remove_instrument(self)
+                call()
+
+    if backend == "trio":
+        trio.lowlevel.add_instrument(Once())
+    else:
+        asyncio.get_running_loop().call_soon(call)
+
+
+@pytest.mark.real_time
+async def test_from_a_signals_handler_outside_of_all_tasks(backend_name):
+    """G11: Trio would lose what is spawned there, or leave it until something else wakes it up."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    async with serving(app):
+        for shield in (False, True):
+            scheduler = runner.task(shield=shield)
+            endless = scheduler.schedule(anyio.sleep_forever)
+            await endless.started.wait()
+            started = anyio.Event()
+
+            async def start(started=started):
+                started.set()
+
+            def handle(scheduler=scheduler, start=start):
+                scheduler.schedule(start)
+                journal.append("scheduled")
+
+            call_outside_of_tasks(handle, backend_name)
+            with anyio.fail_after(5):
+                await started.wait()
+            call_outside_of_tasks(endless.cancel, backend_name)
+            with anyio.fail_after(5):
+                await endless.finished.wait()
+            assert endless.state is TaskState.CANCELLED
+    assert journal == ["scheduled"] * 2
+    assert runner.statistics().succeeded == 2
+
+
+def wake_up_of_signals() -> int:
+    fd = signal.set_wakeup_fd(-1)
+    if fd != -1:
+        signal.set_wakeup_fd(fd, warn_on_full_buffer=False)  # as Trio has it
+    return fd
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+async def test_more_signals_than_wake_ups_fit(capfd):
+    """Python says nothing of it, as it does not without the library; afterwards neither."""
+    before = wake_up_of_signals()
+    handler = signal.signal(signal.SIGUSR1, lambda *_: None)
+    try:
+        async with serving(make_app()):
+            for _ in range(1_000):
+                signal.raise_signal(signal.SIGUSR1)
+        for _ in range(1_000):
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, handler)
+    assert wake_up_of_signals() == before
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+def test_from_a_signals_handler_when_another_app_has_ended(backend_name):
+    """G11: the wake-up serves all apps of the process, whichever of them began first."""
+    first, second = make_app(), make_app()
+
+    async def main():
+        started = anyio.Event()
+
+        async def start():
+            started.set()
+
+        def handle(*_):
+            second.state.runner.schedule(start)
+            endless.cancel()
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        try:
+            async with serving(first) as server, serving(second):
+                endless = second.state.runner.schedule(anyio.sleep_forever)
+                await server.shutdown()
+                timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1))
+                timer.start()
+                with anyio.fail_after(5):
+                    await started.wait()
+                    await endless.finished.wait()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    anyio.run(main, backend=backend_name)
+    assert signal.set_wakeup_fd(-1) == -1

@@ -3,8 +3,10 @@
 import gc
 import logging
 import math
+import os
 import signal
 import threading
+import time
 import weakref
 from contextlib import asynccontextmanager
 
@@ -854,6 +856,137 @@ async def test_sigterm_while_the_app_shuts_down(caplog):
         ("WARNING", "SIGTERM came while the app shuts down, which goes on within its limits")
     ]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def be_terminated():
+    """By a signal that would end the tests, if it were nobody's."""
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.usefixtures("sigterm")
+async def test_sigterm_while_another_app_has_shut_down():
+    """G17: the shutdown that ends first leaves the other one's protection in place."""
+    first, second = make_app(), make_app()
+
+    async def shielded():
+        await anyio.sleep(2)
+        assert not first.state.runner.running
+        be_terminated()
+
+    async with serving(first) as server, serving(second) as other:
+        task = second.state.runner.task(shield=True).schedule(shielded)
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.shutdown)
+            group.start_soon(other.shutdown)
+    assert (task.state, task.exception) == (TaskState.SUCCEEDED, None)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("sigterm")
+async def test_sigterm_when_the_startup_has_failed(caplog):
+    """G17: that drain is a shutdown as well."""
+    journal = Journal()
+
+    async def shielded():
+        await runner.stopping.wait()
+        be_terminated()
+        journal.append("shielded")
+
+    async def startup():
+        runner.task(shield=True).schedule(shielded)
+        raise ValueError("no database")
+
+    runner = add_tasks(app := FastAPI(lifespan=lifespan(journal, startup=startup)))
+    server = Server(app)
+    await server.run()
+    assert str(server.error) == "no database"
+    assert journal == ["shielded"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "SIGTERM came while the app shuts down, which goes on within its limits"
+    ]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def fork(in_child):
+    """Call a function in a child process, with how to say something; return where to read that."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            in_child(lambda text: os.write(writer, text.encode()))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    return pid, os.fdopen(reader)
+
+
+def exit_code_of(pid) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+# Python's own advice, from 3.12 on: threads of other tests may be there.
+forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+@needs_fork
+@forks
+@pytest.mark.usefixtures("sigterm")
+async def test_sigterm_for_a_child_of_the_shutdown(caplog):
+    """G17: a worker that is forked then can be terminated as at any other time."""
+    app, exit_codes = make_app(), []
+
+    def live(say):
+        say("alive")
+        time.sleep(5)
+
+    async def shielded():
+        await app.state.runner.stopping.wait()
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        pid, said = fork(live)
+        with said:
+            assert said.read(5) == "alive"
+            os.kill(pid, signal.SIGTERM)
+            exit_codes.append(exit_code_of(pid))
+
+    async with serving(app):
+        app.state.runner.task(shield=True).schedule(shielded)
+    assert exit_codes == [-signal.SIGTERM]
+    assert [record for record in caplog.records if "SIGTERM" in record.getMessage()] == []
+
+
+@needs_fork
+@forks
+@pytest.mark.real_time
+@pytest.mark.parametrize("where", ["event loop", "thread"])
+async def test_schedule_in_a_forked_child(where):
+    """G7: nobody would run it there, so it raises; the app goes on."""
+    app = make_app()
+    runner = app.state.runner
+
+    def fork_and_read() -> str:
+        def schedule(say):
+            try:
+                runner.schedule(checkpoint)
+            except BaseException as error:
+                say(f"{type(error).__name__}: {error}")
+
+        pid, said = fork(schedule)
+        with said:
+            try:
+                return said.read()
+            finally:
+                assert exit_code_of(pid) == 0
+
+    async with serving(app):
+        said = await to_thread.run_sync(fork_and_read) if where == "thread" else fork_and_read()
+        await runner.schedule(checkpoint)
+    assert said == (
+        "TasksClosedError: this process was forked from the one that runs the app, and runs no "
+        "tasks: schedule there, or call the function instead"
+    )
+    assert runner.statistics().scheduled == 1
 
 
 @pytest.mark.usefixtures("sigterm")

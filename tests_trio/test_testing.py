@@ -119,6 +119,26 @@ async def test_a_lifespan_that_does_not_start():
             pass
 
 
+async def test_a_lifespan_that_says_that_it_has_failed():
+    """And does no more than that, as an ASGI app may: the block is not entered."""
+
+    class Failing:
+        def __init__(self, app): ...
+
+        async def __call__(self, scope, receive, send):
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    app, entered = FastAPI(), []
+    app.add_middleware(Failing)
+    add_tasks(app)
+    for enter in (lifespan, client):
+        with pytest.raises(RuntimeError, match=r"^the app's lifespan has failed: no database$"):
+            async with enter(app):
+                entered.append(enter)
+    assert entered == []
+
+
 def test_no_add_tasks():
     with (
         pytest.raises(FastAPITasksUninitializedAppError, match=r"call add_tasks\(app\)"),
@@ -233,6 +253,24 @@ async def test_a_test_that_is_cancelled(app):
     assert scope.cancelled_caught
     assert states[0].state is TaskState.CANCELLED
     assert not get_runner(app).running
+
+
+@pytest.mark.parametrize("enter", [lifespan, client])
+async def test_a_test_that_is_cancelled_while_it_leaves_the_app(app, enter):
+    """The shutdown goes on to its end, and the cancellation after it."""
+    done = []
+
+    async def work():
+        await anyio.sleep(2)
+        done.append("worked")
+
+    with anyio.move_on_after(1) as scope:
+        async with enter(app):
+            get_runner(app).task(shield=True).schedule(work)
+        await checkpoint()
+        done.append("goes on")
+    assert scope.cancelled_caught
+    assert done == ["worked"]
 
 
 async def test_joining_for_a_time(app):

@@ -1,12 +1,25 @@
 """Nobody waits for ever: what certainly would is refused, and nothing else is."""
 
+import contextvars
+import gc
+import threading
+
 import anyio
 import pytest
 from anyio import from_thread, to_thread
+from anyio.lowlevel import current_token
 from fastapi import Depends, Request, WebSocket
 
 from fastapi_tasks import FastAPITasksError, Task, Tasks, TaskState
-from tests_trio.support import Journal, call_again, double, make_app, serving, settle
+from tests_trio.support import (
+    Journal,
+    call_again,
+    double,
+    make_app,
+    request_tasks,
+    serving,
+    settle,
+)
 
 
 async def result_of(task):
@@ -446,3 +459,174 @@ async def test_an_endpoint_that_has_called_others(point, paths):
         "would wait for it here: await it in another task"
         for name in [*deeper, "outer"]
     ]
+
+
+@pytest.mark.parametrize("who", ["outer", "inner"])
+async def test_an_endpoint_that_calls_another(who):
+    """Both routes are in the way of the outer one's tasks, as is the outer one when it goes on."""
+    app, journal = make_app(), Journal()
+    box: list[Task] = []
+
+    async def wait_for(task):
+        with anyio.fail_after(5):
+            try:
+                await task
+            except FastAPITasksError as error:
+                journal.append(str(error))
+
+    @app.get("/inner")
+    async def inner(tasks: Tasks):
+        if who == "inner":
+            await wait_for(box[0])
+
+    @app.get("/outer")
+    async def outer(request: Request, tasks: Tasks):
+        box.append(tasks.after_route.task(name="late").schedule(double, 1))
+        assert await call_again(app, request, "/inner") == [200]
+        if who == "outer":
+            await wait_for(box[0])
+
+    async with serving(app) as server:
+        assert (await server.get("/outer")).status_code == 200
+    assert journal == [
+        "task 'late' starts after route, so after the route, whose own code would wait for it "
+        "here: await it in another task"
+    ]
+
+
+async def test_a_task_that_comes_while_an_endpoint_joins():
+    """`join()` waits for that, too, so it cannot wait for what comes after the endpoint."""
+    app = make_app()
+    runner = app.state.runner
+    tasks_of_app: list[Task] = []
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        async def first():
+            await settle()  # the endpoint is in `join()`
+            late = tasks.after_route.task(name="late").schedule(double, 1)
+            tasks_of_app.append(runner.task(name="later").schedule(result_of, late))
+            await tasks_of_app[0].finished.wait()
+            late.cancel()
+
+        tasks.schedule(first)
+        await runner.join()
+
+    async with serving(app) as server:
+        with anyio.fail_after(5):
+            assert (await server.get()).status_code == 200
+    assert isinstance(tasks_of_app[0].exception, FastAPITasksError)
+    assert str(tasks_of_app[0].exception) == (
+        "task 'late' starts after route, so after the route, and that after task 'later', whose "
+        "own code would wait for it here: await it in another task"
+    )
+
+
+async def test_a_task_that_has_the_id_of_a_route_that_has_ended():
+    """AnyIO's ids are used again: whoever has one now is in nobody's way."""
+    app, results = make_app(), []
+    runner = app.state.runner
+
+    async def route():
+        tasks = request_tasks(runner)
+        late = tasks.after_response.schedule(double, 4)
+        return tasks, late, anyio.get_current_task().id, contextvars.copy_context()
+
+    async def wait(tasks, late, number):
+        if anyio.get_current_task().id == number:
+            results.append(await late)
+
+    async with serving(app), anyio.create_task_group() as group:
+        tasks, late, number, context = await runner.schedule(route)
+        for _ in range(10):
+            gc.collect()
+            for _ in range(100):  # which have as many ids
+                context.run(group.start_soon, wait, tasks, late, number)
+            await settle()
+            if late.finished.statistics().tasks_waiting:
+                break
+        tasks._route.reach("after_response")
+        if not results:
+            await late
+    if not results:
+        pytest.skip("no id came again")
+    assert results == [8]
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("starts", ["in a group", "by itself"])
+@pytest.mark.parametrize("who", ["task", "endpoint"])
+async def test_threads_that_a_thread_starts_are_not_refused(who, starts):
+    """A sync task's, or a `def` endpoint's: it does not wait for them, whatever context they have."""
+    app, results = make_app(grace_period=5), []
+    runner, token = app.state.runner, current_token()
+    is_waiting = threading.Event()
+    threads = []
+
+    async def wait_for(task):
+        is_waiting.set()
+        results.append(await task)
+
+    def start(task):
+        if starts == "in a group":
+            call = (to_thread.run_sync, from_thread.run, wait_for, task)
+            from_thread.run_sync(group.start_soon, *call)
+        else:
+            context = contextvars.copy_context()
+            call = (context.run, lambda: from_thread.run(wait_for, task, token=token))
+            threads.append(threading.Thread(target=call[0], args=call[1:]))
+            threads[0].start()
+        assert is_waiting.wait(10)
+        from_thread.run_sync(int)  # the event loop has come so far that it waits, or does not
+
+    def work(box):
+        start(box[0])
+        return 42
+
+    @app.get("/")
+    def endpoint(tasks: Tasks):
+        start(tasks.after_response.schedule(double, 21))
+
+    async with anyio.create_task_group() as group, serving(app) as server:
+        if who == "task":
+            box: list[Task] = []
+            box.append(runner.schedule(work, box))
+        else:
+            assert (await server.get()).status_code == 200
+        await runner.join()
+        for thread in threads:
+            await to_thread.run_sync(thread.join)
+    assert results == [42]
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize("other", ["trio", "asyncio"])
+async def test_join_in_another_event_loop(other, caplog):
+    """It says what to do; the app's own shutdown, which joins as well, goes on."""
+    app, refused = make_app(), []
+    runner = app.state.runner
+
+    async def join():
+        with anyio.move_on_after(2):
+            await runner.join()
+
+    def join_there():
+        try:
+            anyio.run(join, backend=other)
+        except FastAPITasksError as error:
+            refused.append(str(error))
+
+    async def shielded():
+        await runner.stopping.wait()
+        await to_thread.run_sync(join_there)
+
+    async with serving(app):
+        task = runner.task(shield=True).schedule(shielded)
+    assert refused == [
+        "the app runs in another event loop: join() there; a test in another thread has the "
+        "wait() of its recorded tasks"
+    ]
+    assert task.state is TaskState.SUCCEEDED
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    await to_thread.run_sync(join_there)  # nothing is unfinished, so there is nothing to wait for
+    assert len(refused) == 1
