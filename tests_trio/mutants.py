@@ -851,5 +851,113 @@ G19 _core/registry.py one task more than max_tasks
 G19 _core/registry.py no limit
 - math.inf if max_tasks is None else max_tasks
 + math.inf
+
+G11 _core/waits.py an endpoint that has called another is in nobody's way
+- routes.set((*alive, ref(run)))
++ routes.set((ref(run),))
+
+G11 _core/runner.py join() waits only for the tasks that there are when it begins
+- with Recorded(waiters, _Unfinished(registry))
++ with Recorded(waiters, registry.list_tasks())
+
+G11 _core/timing.py who has the id of a route's task is that
+- self._coro = _current_coro()
++ number = get_current_task().id
++         self._coro = lambda: get_current_task().coro if get_current_task().id == number else None
+
+G11 _core/supervised.py every thread that waits is a sync task's own
+- slot.thread == thread_that_waits()[0]
++ thread_that_waits()[0] != 0
+
+G11 _core/timing.py every thread that waits is a def endpoint's own
+- any(frame.f_code is code for frame in thread_that_waits()[1])
++ bool(thread_that_waits()[0])
+
+G16 _core/runner.py join() in another event loop disturbs the shutdown
+- if not registry.is_idle and not self._supervisor.is_here:
++ if False:
+
+G11 _core/runner.py join() in another event loop is refused when there is nothing to wait for
+- if not registry.is_idle and not self._supervisor.is_here:
++ if not self._supervisor.is_here:
+
+G12 _core/interrupt.py a handler of SIGINT that calls another one raises no Ctrl+C
+- any(frame.f_code is code for frame in frames)
++ frames[-1].f_code is code
+
+G12 _core/interrupt.py a process pool's KeyboardInterrupt is a Ctrl+C when a future carries it
+- is_carried |= cause_of(exc) is not None
++ pass
+
+G11 _core/lifetime.py what a signal's handler schedules while Trio's loop is at work is lost
+- if get_ident() != self._thread or not (in_task or _is_in_task()):
++ if get_ident() != self._thread:
+
+G11 _core/scheduler.py every schedule() call is taken for one in a task of the event loop
+- in_task = bool(_getframe(1).f_code.co_flags & CO_COROUTINE)
++ in_task = True
+
+G14 _core/lifetime.py a task that a signal's handler cancels goes on until something else happens
+- if self.is_here and _is_in_task():
++ if self.is_here:
+
+G11 _core/mailbox.py Trio's wake-up is put back with warnings
+- signal.set_wakeup_fd(before, warn_on_full_buffer=False)
++ signal.set_wakeup_fd(before)
+
+G11 _core/mailbox.py the wake-up is left with warnings
+- signal.set_wakeup_fd(now, warn_on_full_buffer=False)
++ signal.set_wakeup_fd(now)
+
+G11 _core/mailbox.py the wake-up of asyncio has warnings
+- signal.set_wakeup_fd(self.fileno, warn_on_full_buffer=False)
++ signal.set_wakeup_fd(self.fileno)
+
+G17 _fastapi/sigterm.py the app that ends first takes SIGTERM's protection from the others
+- if is_ours and not _holders:
++ if is_ours:
+
+G17 _fastapi/lifespan.py a SIGTERM in the drain of a start-up that has failed ends the process
+-     async def _drain_whatever_happens(self, *, with_grace: bool = False) -> None:
+-         self.sigterm.take()
++     async def _drain_whatever_happens(self, *, with_grace: bool = False) -> None:
++         with_grace and self.sigterm.take()
+
+G17 _fastapi/sigterm.py children that are forked in a shutdown cannot be terminated
+- if os.getpid() != self._process:
++ if False:
+
+G7 _core/lifetime.py what a forked child schedules is lost
+- lifetime.phase, lifetime.is_forked = CLOSED, True
++ pass
+
+G11 _core/registry.py garbage that schedules breaks the list of tasks
+-             tasks = [*self.tasks]  # at once, where `tuple()` may have to collect garbage meanwhile
+-         return tuple(tasks)
++             return tuple(self.tasks)
+
+G11 _core/timing.py garbage that schedules breaks a timing point
+- tasks = [*self._waiting[timing]]
++ tasks = list(tuple(self._waiting[timing]))
+
+G16 testing.py a cancellation ends with the app that it shuts down
+-             raise cancelled
++             pass
+
+G16 testing.py a start-up that ends by a cancellation has succeeded
+-         except BaseException as exc:
+-             errors.append(exc)
+-             if not
++         except Exception as exc:
++             errors.append(exc)
++             if not
+
+G16 testing.py a start-up that says that it has failed has succeeded
+- if message["type"] == "lifespan.startup.complete":
++ if True:
+
+G16 testing.py a start-up that says that it has failed raises nothing
+- if failures and not errors:
++ if False:
 """
 MUTANTS = [parse(text) for text in TEXT.strip().split("\n\n")]

@@ -2,6 +2,8 @@
 
 import gc
 import threading
+from contextlib import contextmanager
+from functools import partial
 
 import anyio
 import pytest
@@ -12,6 +14,7 @@ from fastapi_tasks import (
     Task,
     Tasks,
     TasksClosedError,
+    TaskState,
     TaskStatistics,
     TooManyTasksError,
 )
@@ -172,27 +175,66 @@ async def test_statistics_do_not_look_at_each_task():
         )
 
 
+class Garbage:
+    """It calls a function when it is collected, which is at some moment."""
+
+    def __init__(self, func):
+        self.func = func
+        self.itself = self
+
+    def __del__(self):
+        self.func()
+
+
+@contextmanager
+def collecting_after(number):
+    """Have the garbage collected in the block, after so many allocations."""
+    thresholds = gc.get_threshold()
+    try:
+        gc.set_threshold(gc.get_count()[0] + number)
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+
+
 async def test_garbage_that_schedules_while_tasks_are_listed():
-    """G11: an object's `__del__` may, at whatever moment the garbage is collected."""
+    """G11: an object's `__del__` may, at whatever moment it is called."""
     app = make_app(grace_period=0)
     runner = app.state.runner
     scheduled: list[Task] = []
 
-    class Garbage:
-        def __init__(self):
-            self.itself = self
+    def schedule():
+        scheduled.append(runner.schedule(anyio.sleep_forever))
 
-        def __del__(self):
-            scheduled.append(runner.schedule(anyio.sleep_forever))
-
-    thresholds = gc.get_threshold()
     async with serving(app):
-        for step in range(30):
-            gc.collect()
-            Garbage()
-            try:
-                gc.set_threshold(gc.get_count()[0] + step)  # collects after so many allocations
+        for _ in range(25):
+            schedule()
+        for moment in range(20):
+            gc.collect(0)
+            Garbage(schedule)
+            with collecting_after(moment):
                 listed = runner.tasks
-            finally:
-                gc.set_threshold(*thresholds)
             assert listed in (tuple(scheduled), tuple(scheduled[:-1]))
+            gc.collect(0)  # while it may schedule
+
+
+async def test_garbage_that_schedules_while_a_timing_point_comes():
+    """G7, G11: it finds the timing point before it, or behind it."""
+    app = make_app(grace_period=0)
+    runner = app.state.runner
+
+    def note(schedule, tasks):
+        tasks.append(schedule())
+
+    async with serving(app):
+        for moment in range(20):
+            tasks = request_tasks(runner)
+            expected = [tasks.after_route.schedule(anyio.sleep, 1) for _ in range(25)]
+            gc.collect(0)
+            Garbage(partial(note, partial(tasks.after_route.schedule, checkpoint), expected))
+            with collecting_after(moment):
+                tasks._route.reach("after_route")
+            gc.collect(0)
+            await runner.join()
+            assert len(expected) == 26
+            assert {task.state for task in expected} == {TaskState.SUCCEEDED}
