@@ -857,8 +857,8 @@ G11 _core/waits.py an endpoint that has called another is in nobody's way
 + routes.set((ref(run),))
 
 G11 _core/runner.py join() waits only for the tasks that there are when it begins
-- with Recorded(waiters, _Unfinished(registry))
-+ with Recorded(waiters, registry.list_tasks())
+- with RecordedWait(waiters, _Unfinished(registry))
++ with RecordedWait(waiters, registry.list_tasks())
 
 G11 _core/timing.py who has the id of a route's task is that
 - self._coro = _current_coro()
@@ -866,7 +866,7 @@ G11 _core/timing.py who has the id of a route's task is that
 +         self._coro = lambda: get_current_task().coro if get_current_task().id == number else None
 
 G11 _core/supervised.py every thread that waits is a sync task's own
-- slot.thread == thread_that_waits()[0]
+- slot.thread_id == thread_that_waits()[0]
 + thread_that_waits()[0] != 0
 
 G11 _core/timing.py every thread that waits is a def endpoint's own
@@ -874,12 +874,12 @@ G11 _core/timing.py every thread that waits is a def endpoint's own
 + bool(thread_that_waits()[0])
 
 G16 _core/runner.py join() in another event loop disturbs the shutdown
-- if not registry.is_idle and not self._supervisor.is_here:
+- if not registry.is_idle and not self._supervisor.is_on_loop_thread:
 + if False:
 
 G11 _core/runner.py join() in another event loop is refused when there is nothing to wait for
-- if not registry.is_idle and not self._supervisor.is_here:
-+ if not self._supervisor.is_here:
+- if not registry.is_idle and not self._supervisor.is_on_loop_thread:
++ if not self._supervisor.is_on_loop_thread:
 
 G12 _core/interrupt.py a handler of SIGINT that calls another one raises no Ctrl+C
 - any(frame.f_code is code for frame in frames)
@@ -898,8 +898,8 @@ G11 _core/scheduler.py every schedule() call is taken for one in a task of the e
 + in_task = True
 
 G14 _core/lifetime.py a task that a signal's handler cancels goes on until something else happens
-- if self.is_here and _is_in_task():
-+ if self.is_here:
+- if self.is_on_loop_thread and _is_in_task():
++ if self.is_on_loop_thread:
 
 G11 _core/mailbox.py Trio's wake-up is put back with warnings
 - signal.set_wakeup_fd(before, warn_on_full_buffer=False)
