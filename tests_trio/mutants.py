@@ -369,11 +369,11 @@ G12 _core/group.py an error in a group that is cancelled anyway gets out
 - not (is_lost or error)
 + not is_lost
 
-G12 _core/supervisor.py a task of a lost group that never began is unfinished for ever
-- before.keys() & self._unbegun().keys():
-+ ():
+G12 _core/lost.py a task of a lost group that never began is unfinished for ever
+- [*(before.keys() & _unbegun(registry).keys())]
++ []
 
-G12 _core/group.py a group that cannot be hosted is not replaced
+G12 _core/group.py a group that cannot be held open is not replaced
 - self._opened.is_set() and self.scope is not scope
 + True
 
@@ -399,11 +399,11 @@ G12 _fastapi/lifespan.py a drain that fails in its end does not end the lifetime
 - lifetime.end()  # which
 + pass  # which
 
-G12 _core/supervisor.py a task that is about to begin counts as lost
+G12 _core/lost.py a task that is about to begin counts as lost
 - for _ in range(2):  # within
 + for _ in range(0):  # within
 
-G12 _core/supervisor.py a task that was not let end is unfinished for ever
+G12 _core/lost.py a task that was not let end is unfinished for ever
 - if handle is not None and handle.status not in _ALIVE:
 + if False:
 

@@ -48,7 +48,7 @@ OUTERMOST = {
     ("supervised.py", "finish"),
     ("lifetime.py", "run"),
     ("lifetime.py", "_receive"),
-    ("group.py", "_host"),
+    ("group.py", "_hold_open"),
 }
 LAST_LINES = {
     "self._end(task)",

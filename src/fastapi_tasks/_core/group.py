@@ -40,43 +40,43 @@ class LastingGroup:
     current: TaskGroup
     scope: CancelScope
 
-    def __init__(self, kind: str, hosts: TaskGroup, on_loss: Callable[[], Awaitable[None]]) -> None:
-        """`hosts` is where the tasks that host the groups run; `on_loss` is awaited after a loss.
+    def __init__(self, kind: str, outer: TaskGroup, on_loss: Callable[[], Awaitable[None]]) -> None:
+        """`outer` is where the tasks run that hold groups open; `on_loss` is awaited after a loss.
 
-        It is for tasks that the event loop will not run any more, and that do not know.
+        That is for tasks that the event loop will not run any more, and that do not know.
         """
         self._kind = kind
-        self._hosts = hosts
+        self._outer = outer
         self._on_loss = on_loss
         self._opened = Event()
 
     async def open(self) -> None:
-        """Have a task group hosted, from now on the one for new tasks."""
+        """Have a task group held open, from now on the one for new tasks."""
         self._opened = Event()
-        self._hosts.start_soon(self._host)
+        self._outer.start_soon(self._hold_open)
         await self._opened.wait()
 
     def cancel(self) -> None:
-        """Cancel all tasks, and what hosts them; those of a lost group are cancelled already.
+        """Cancel all tasks, and what holds their group open; those of a lost group are cancelled.
 
         There are no new ones after that, so a replacement that is just about to open stays empty.
         """
         self.scope.cancel()
 
-    async def _host(self) -> None:
-        """Host a task group; whatever ends it but `cancel()`, another one takes its place."""
+    async def _hold_open(self) -> None:
+        """Hold a task group open; whatever ends it but `cancel()`, another one takes its place."""
         while True:
             scope = CancelScope()
             try:
-                await self._host_one(scope)
+                await self._hold_open_one(scope)
             except Exception as exc:
                 log(ERROR, "a group of tasks failed", error=exc)
             is_replaced = self._opened.is_set() and self.scope is not scope
             if scope.cancel_called or is_replaced:
                 return
 
-    async def _host_one(self, scope: CancelScope) -> None:
-        """Host one task group; when it is lost, have another one take its place at once."""
+    async def _hold_open_one(self, scope: CancelScope) -> None:
+        """Hold one task group open; when it is lost, have another one take its place at once."""
         is_lost, error = False, None
         with scope:
             try:

@@ -1,8 +1,8 @@
 """One lifespan of the app, as tasks see it: where they run, and until when.
 
 *Two groups.* Shielded tasks live in one task group and the others in a second one, which the drain
-cancels. Both are hosted by tasks of their own, not by the lifespan's: cancelling a group cancels
-its host too, and the user's shutdown code must not be cancelled.
+cancels. Each is held open by a task of its own, not by the lifespan's: cancelling a group cancels
+that task too, and the user's shutdown code must not be cancelled.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Lifetime:
         on_loss: Callable[[], Awaitable[None]],
         on_close: Callable[[], None],
     ) -> None:
-        """Host the tasks until `end()`, or a `KeyboardInterrupt`.
+        """Have tasks running until `end()`, or a `KeyboardInterrupt`.
 
         `on_loss` is awaited when a group of tasks was lost, `on_close` is called when no task can
         be spawned from other threads any more.
@@ -92,9 +92,9 @@ class Lifetime:
         try:
             self.mailbox.watch_signals()
             with self._ending:
-                async with create_task_group() as hosts:
-                    self._shielded = LastingGroup("shielded", hosts, on_loss)
-                    self._unshielded = LastingGroup("unshielded", hosts, on_loss)
+                async with create_task_group() as outer:
+                    self._shielded = LastingGroup("shielded", outer, on_loss)
+                    self._unshielded = LastingGroup("unshielded", outer, on_loss)
                     await self._shielded.open()
                     await self._unshielded.open()
                     if self._abandoned:

@@ -33,14 +33,13 @@ the guarantees in `docs/design/guarantees.md`.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator, Iterable
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
 from functools import partial
-from inspect import CORO_CREATED, getcoroutinestate
 from logging import ERROR, WARNING
 from typing import Any
 
-from anyio import CancelScope, CapacityLimiter, TaskHandle
+from anyio import CancelScope, CapacityLimiter
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from .call import thread_slot
@@ -49,12 +48,12 @@ from .exception import without_cancellations
 from .instrument import GuardedInstrument, Instrument
 from .lifetime import CLOSED, DRAINING, OPEN, Lifetime, Phase
 from .log import log, names
+from .lost import find_broken_off, find_unbegun
 from .outcome import call_with_options, contain, handle_error, is_plain
 from .registry import Registry
 from .state import CANCELLED, FAILED, PENDING, RUNNING
 from .supervised import SupervisedTask
 
-_ALIVE = (TaskHandle.Status.PENDING, TaskHandle.Status.CANCELLING)
 _NOT_SHIELDED = "the app is shutting down and the task is not shielded"
 
 
@@ -273,29 +272,11 @@ class Supervisor:
 
     async def end_lost(self) -> None:
         """End the tasks that a lost task group has left, which the event loop will not run."""
-        before = self._unbegun()
-        for _ in range(2):  # within which any other one begins, on Trio too
-            await cancel_shielded_checkpoint()
-        for task in before.keys() & self._unbegun().keys():
-            before[task].close()
+        for task in await find_unbegun(self.registry):
             self._cancel_from_outside(task)
-        for task in self.registry.list_tasks():
-            handle = task.handle
-            if handle is not None and handle.status not in _ALIVE:  # it was not let end
-                with suppress(RuntimeError):  # it goes on all the same
-                    handle.coro.close()  # now, not at some garbage collection
-                self._end_by_force(task)
-            elif task.has_ended:  # it has failed to say so
-                self._end_by_force(task)
+        for task in find_broken_off(self.registry):
+            self._end_by_force(task)
         self.registry.note_idle()  # should a task have failed to do so
-
-    def _unbegun(self) -> dict[SupervisedTask[..., Any], Coroutine[Any, Any, None]]:
-        """The tasks that are spawned and have not taken their first step."""
-        tasks = self.registry.list_tasks()
-        coros = {task: task.handle.coro for task in tasks if task.handle is not None}
-        return {
-            task: coro for task, coro in coros.items() if getcoroutinestate(coro) == CORO_CREATED
-        }
 
     def _end_by_force(self, task: SupervisedTask[..., Any]) -> None:
         """End a task that the event loop does not run any more."""
