@@ -11,10 +11,11 @@ import os
 import signal
 from logging import WARNING
 from threading import current_thread, main_thread
+from weakref import WeakSet
 
 from .._core.log import log
 
-_holders: set[Sigterm] = set()  # those of all apps in this process
+_holders: WeakSet[Sigterm] = WeakSet()  # those of all apps in this process
 
 
 class Sigterm:
