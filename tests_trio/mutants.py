@@ -256,14 +256,6 @@ G11 _core/mailbox.py a call that fails is made for ever
 - is_second, self._begun = self._begun is call, call
 + is_second = False
 
-G11 _core/mailbox.py a signal's handler does not wake the event loop
-- before = signal.set_wakeup_fd(self.fileno, warn_on_full_buffer=False)
-+ before = -1
-
-G11 _core/mailbox.py who had the wake-up of signals has lost it
-- if before != -1:
-+ if False:
-
 G11 _core/mailbox.py of what threads hand over at once, all but the first item waits for the next
 - for _ in range(len(self._calls))
 + for _ in range(min(1, len(self._calls)))
@@ -900,18 +892,6 @@ G11 _core/scheduler.py every schedule() call is taken for one in a task of the e
 G14 _core/lifetime.py a task that a signal's handler cancels goes on until something else happens
 - if self.is_on_loop_thread and _is_in_task():
 + if self.is_on_loop_thread:
-
-G11 _core/mailbox.py Trio's wake-up is put back with warnings
-- signal.set_wakeup_fd(before, warn_on_full_buffer=False)
-+ signal.set_wakeup_fd(before)
-
-G11 _core/mailbox.py the wake-up is left with warnings
-- signal.set_wakeup_fd(now, warn_on_full_buffer=False)
-+ signal.set_wakeup_fd(now)
-
-G11 _core/mailbox.py the wake-up of asyncio has warnings
-- signal.set_wakeup_fd(self.fileno, warn_on_full_buffer=False)
-+ signal.set_wakeup_fd(self.fileno)
 
 G17 _fastapi/sigterm.py the app that ends first takes SIGTERM's protection from the others
 - if is_ours and not _holders:

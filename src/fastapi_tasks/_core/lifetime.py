@@ -90,7 +90,6 @@ class Lifetime:
         self.mailbox = Mailbox()
         self._ending = CancelScope(shield=True)
         try:
-            self.mailbox.watch_signals()
             with self._ending:
                 async with create_task_group() as outer:
                     self._shielded = LastingGroup("shielded", outer, on_loss)

@@ -8,17 +8,12 @@ write one byte to a socket that the loop watches, go on. One byte is enough unti
 
 from __future__ import annotations
 
-import signal
 import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from threading import current_thread, main_thread
-from weakref import WeakSet
 
 import anyio
-
-_watching: WeakSet[Mailbox] = WeakSet()  # of all apps in the main thread
 
 
 class Mailbox:
@@ -31,22 +26,6 @@ class Mailbox:
         self._writer.setblocking(False)
         self._is_woken = False  # a byte is on its way
         self._begun: Callable[[], object] | None = None  # a call that may have been broken off
-
-    @property
-    def fileno(self) -> int:
-        """Of the socket that wakes the event loop; -1 when that is closed."""
-        return self._writer.fileno()
-
-    def watch_signals(self) -> None:
-        """Have each signal wake the event loop, if nothing does so yet.
-
-        Its handler may schedule. But it runs while the event loop waits, and asyncio's waits on.
-        """
-        if current_thread() is main_thread():
-            _watching.add(self)
-            before = signal.set_wakeup_fd(self.fileno, warn_on_full_buffer=False)
-            if before != -1:
-                signal.set_wakeup_fd(before, warn_on_full_buffer=False)
 
     def post(self, call: Callable[[], object]) -> None:
         """Hand over a call, which must be one that may be made twice.
@@ -93,18 +72,5 @@ class Mailbox:
             del call
 
     def close(self) -> None:
-        try:
-            if self in _watching:
-                self._leave_signals()
-        finally:
-            self._reader.close()
-            self._writer.close()
-
-    def _leave_signals(self) -> None:
-        """Leave them to whom they woke before, or to another app that needs to be woken."""
-        _watching.discard(self)
-        now = signal.set_wakeup_fd(-1)
-        if now == self.fileno:
-            now = max((other.fileno for other in _watching), default=-1)
-        if now != -1:
-            signal.set_wakeup_fd(now, warn_on_full_buffer=False)
+        self._reader.close()
+        self._writer.close()

@@ -212,7 +212,7 @@ class RouteRun:
     async def all_started(self) -> None:
         """Wait until what was handed over has started; not what that hands over, without end."""
         with self.supervisor.registry.lock:  # threads may add to it
-            queue = tuple(self._queue)
+            queue = [*self._queue]
         for task in queue:
             for _ in range(_ROUNDS):
                 if task.state is not PENDING:
