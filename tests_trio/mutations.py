@@ -30,6 +30,7 @@ WITNESSES = Path(__file__).parent / "witnesses.txt"
 TIMEOUT = 60.0  # seconds for one test
 GUARANTEES = [f"G{number}" for number in range(1, 22)]
 
+SLOW = ("test_containment.py", "test_programs.py")
 SERVERS = ("test_servers.py", "test_faults.py", "test_demo.py")  # they start some
 NEAREST = {  # where a guarantee has most of its tests: those run first, to be quick
     "test_timing.py": GUARANTEES[:7],
@@ -97,7 +98,9 @@ def stages(copy: Path, guarantee: str) -> Iterator[list[str]]:
     """The files with tests: those that start no servers, the nearest first, then the others."""
     files = [file for file in copy.glob("tests_*/test_*.py") if file.name != "test_mutations.py"]
     files.sort(reverse=True)  # tests_trio first
-    files.sort(key=lambda file: (guarantee not in NEAREST.get(file.name, ()), file.name))
+    files.sort(
+        key=lambda file: (guarantee not in NEAREST.get(file.name, ()), file.name in SLOW, file.name)
+    )
     for starts_servers in (False, True):
         yield [str(file) for file in files if (file.name in SERVERS) is starts_servers]
 
