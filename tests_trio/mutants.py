@@ -279,12 +279,6 @@ G11 _core/supervisor.py cancel() runs in the thread that calls it
 - self.lifetime.call(partial(self._cancel_here, task))
 + self._cancel_here(task)
 
-G12 _core/supervisor.py SystemExit in a task is taken for a fault of ours
--             except BaseException as exc:
--                 self._fail
-+             except Exception as exc:
-+                 self._fail
-
 G12 _core/supervisor.py a fault of ours gets out
 -         except BaseException as exc:
 -             self._break_off

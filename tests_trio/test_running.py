@@ -419,6 +419,16 @@ async def test_a_hand_over_while_the_event_loop_takes_another_one():
     assert journal == ["taken", "first", "second"]
 
 
+async def test_a_hand_over_that_comes_too_late():
+    """G11: a call that was under way when the lifetime ended meets closed sockets, and no error."""
+    app, calls = make_app(), []
+    async with serving(app):
+        lifetime = app.state.runner._supervisor.lifetime
+    lifetime.post(functools.partial(calls.append, 1))
+    await settle()
+    assert calls == []
+
+
 @pytest.mark.real_time
 async def test_hand_over_while_the_runner_closes(caplog):
     """G11: with threads that schedule all the time, each call is accepted or raises."""
