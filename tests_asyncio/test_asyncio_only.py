@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import signal
 import threading
+from collections.abc import Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -192,6 +193,53 @@ async def test_schedule_in_a_bare_callback():
         asyncio.get_running_loop().call_soon(callback)
         await settle()
     assert journal == ["callback"]
+
+
+async def test_schedule_in_a_coroutine_that_no_task_runs():
+    """One that a callback of the event loop takes a step of."""
+    app, journal = make_app(), Journal()
+
+    async def step():
+        app.state.runner.schedule(journal.task("task"))
+
+    def callback():
+        with pytest.raises(StopIteration):
+            step().send(None)
+
+    async with serving(app):
+        asyncio.get_running_loop().call_soon(callback)
+        await settle()
+    assert journal == ["task"]
+
+
+class Slotted(Coroutine):
+    """A coroutine that weak references cannot lead to, as one that is written in C may be."""
+
+    __slots__ = ("_coro",)
+
+    def __init__(self, coro):
+        self._coro = coro
+
+    def send(self, value):
+        return self._coro.send(value)
+
+    def throw(self, *args):
+        return self._coro.throw(*args)
+
+    def __await__(self):
+        return self._coro.__await__()
+
+
+async def test_a_route_in_an_odd_coroutine():
+    """It is not known again: its waits are not refused."""
+    app = make_app()
+
+    async def route():
+        run = request_tasks(app.state.runner)._route
+        return run.runs_here()
+
+    async with serving(app):
+        assert await asyncio.get_running_loop().create_task(Slotted(route())) is False
 
 
 async def test_schedule_in_a_bare_callback_without_a_trace_of_anyio():

@@ -71,8 +71,8 @@ G4 _core/timing.py the last task starts first
 + self._queue.appendleft(task)
 
 G4 _core/timing.py what waits for a timing point starts in the reverse order
-- tasks = [*self._waiting[timing]]
-+ tasks = [*reversed(self._waiting[timing])]
+- self._queue.extend(waiting)
++ self._queue.extend(reversed(waiting))
 
 G5 _core/timing.py every task holds the response
 - if task.config.hold_response and not self._responded
@@ -297,28 +297,24 @@ G12 _core/instrument.py SystemExit in an instrument gets out
 
 G12 _core/log.py a logging handler that raises ends the runner
 -     except BaseException as exc:
--         if is_interrupt(exc):
--             raise
+-         pass_interrupt(exc)
 -
 -
 - def _exc_info
 +     except LookupError as exc:
-+         if is_interrupt(exc):
-+             raise
++         pass_interrupt(exc)
 +
 +
 + def _exc_info
 
 G12 _core/log.py a logging handler that exits ends the runner
 -     except BaseException as exc:
--         if is_interrupt(exc):
--             raise
+-         pass_interrupt(exc)
 -
 -
 - def _exc_info
 +     except Exception as exc:
-+         if is_interrupt(exc):
-+             raise
++         pass_interrupt(exc)
 +
 +
 + def _exc_info
@@ -374,7 +370,7 @@ G12 _core/event.py an event that was not set stays so
 + for _ in range(1):
 
 G12 _core/timing.py of the tasks whose timing point has come, those after a failing start are lost
-- self.supervisor.lifetime.post(partial(self._spawn_all, tasks))
+- self.supervisor.lifetime.post(partial(self._reach_again, timing, waiting))
 + pass
 
 G12 _core/drain.py a drain that fails half-way ends there
@@ -909,10 +905,6 @@ G11 _core/registry.py garbage that schedules breaks the list of tasks
 -             tasks = [*self.tasks]  # at once, where `tuple()` may have to collect garbage meanwhile
 -         return tuple(tasks)
 +             return tuple(self.tasks)
-
-G11 _core/timing.py garbage that schedules breaks a timing point
-- tasks = [*self._waiting[timing]]
-+ tasks = list(tuple(self._waiting[timing]))
 
 G16 testing.py a cancellation ends with the app that it shuts down
 -             raise cancelled

@@ -73,11 +73,12 @@ class Fault:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
+        before = sys.gettrace()  # that of a measurement of the coverage, say
         sys.settrace(self._call)
         try:
             yield
         finally:
-            sys.settrace(None)
+            sys.settrace(before)
 
     def _call(self, frame, event, arg):
         file = Path(frame.f_code.co_filename)

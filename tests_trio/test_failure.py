@@ -7,7 +7,20 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from fastapi_tasks import Task, TaskConfig, Tasks, TaskState
-from tests_trio.support import Journal, double, failing_log, make_app, raises, serving, settle
+from fastapi_tasks._core.group import LastingGroup
+from fastapi_tasks._core.lost import find_broken_off
+from tests_trio.support import (
+    Journal,
+    double,
+    failing_log,
+    make_app,
+    raises,
+    request_tasks,
+    serving,
+    settle,
+    unsubmitted,
+    user,
+)
 
 ERRORS = [
     ValueError("a"),
@@ -410,3 +423,83 @@ async def test_losses_while_others_are_scheduled():
                 await task
         assert other.state is TaskState.RUNNING
         await other
+
+
+async def test_a_group_of_tasks_that_fails(monkeypatch, caplog):
+    """G12: the last guard of those that hold task groups open opens another one."""
+    original, calls = LastingGroup._hold_open_one, []
+
+    async def fail_once(self, scope):
+        calls.append(1)
+        if len(calls) == 1:
+            raise RuntimeError
+        await original(self, scope)
+
+    monkeypatch.setattr(LastingGroup, "_hold_open_one", fail_once)
+    app = make_app()
+    async with serving(app):
+        assert await app.state.runner.task(shield=True).schedule(double, 2) == 4
+    assert [r.getMessage() for r in caplog.records] == ["a group of tasks failed"]
+
+
+async def test_a_registry_that_fails(monkeypatch, caplog):
+    """G12: what is wrong between a task's start and its function is the task's failure."""
+    app = make_app()
+    runner = app.state.runner
+
+    def begin(task):
+        raise RuntimeError
+
+    async with serving(app):
+        with monkeypatch.context() as patch:
+            patch.setattr(runner._supervisor.registry, "begin", begin)
+            task = runner.task(name="unlucky").schedule(double, 2)
+            await task.finished.wait()
+        assert await runner.schedule(double, 2) == 4
+    assert (task.state, type(task.exception)) == (TaskState.FAILED, RuntimeError)
+    assert [r.getMessage() for r in caplog.records] == ["task 'unlucky' failed"]
+
+
+async def test_a_task_that_could_not_say_that_it_has_ended():
+    """G12: when a task group is lost, it is found among those that are left."""
+    app = make_app()
+    registry = app.state.runner._supervisor.registry
+    task = unsubmitted(double, 2)
+    registry.tasks[task] = None
+    assert list(find_broken_off(registry)) == []
+    task.has_ended = True
+    assert list(find_broken_off(registry)) == [task]
+
+
+async def test_a_start_that_comes_too_early():
+    """G8: a task whose timing point has come keeps its context if it cannot be spawned there."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    async def note():
+        journal.append(user.get())
+
+    async with serving(app):
+        lifetime = runner._supervisor.lifetime
+        spawn, failures = lifetime.spawn, [None]
+        lifetime.spawn = lambda *args, **kwargs: (
+            failures.pop() if failures else spawn(*args, **kwargs)
+        )
+        tasks = request_tasks(runner)
+        user.set("ann")
+        tasks.after_route.schedule(note)
+        user.set("bob")
+        tasks._route.reach("after_route")
+        await runner.join()
+    assert (journal, failures) == (["ann"], [])
+
+
+async def test_a_cancellation_that_comes_too_late():
+    """G14: it does nothing, also when it was under way from another thread."""
+    app = make_app()
+    runner = app.state.runner
+    async with serving(app):
+        task = runner.schedule(double, 2)
+        await task.finished.wait()
+        runner._supervisor.cancel(task)
+        assert (task.state, task.runs_here()) == (TaskState.SUCCEEDED, False)

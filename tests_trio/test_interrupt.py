@@ -13,6 +13,7 @@ import pytest
 from anyio import to_process, to_thread
 
 from fastapi_tasks import Instrument, TaskState
+from fastapi_tasks._core.function import code_of
 from fastapi_tasks._core.interrupt import is_interrupt
 from tests_trio.support import (
     Journal,
@@ -301,3 +302,8 @@ def test_a_handler_that_is_not_pythons():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signal, "getsignal", lambda number: None)
         assert not is_interrupt(error)
+
+
+def test_what_has_no_code():
+    """A handler that is none, say."""
+    assert [code_of(None), code_of(5)] == [None, None]

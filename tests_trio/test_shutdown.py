@@ -28,10 +28,12 @@ from fastapi_tasks import (
     add_tasks,
 )
 from fastapi_tasks._core.drain import Drain
-from fastapi_tasks._core.lifetime import Phase
+from fastapi_tasks._core.lifetime import Phase, _close_in_child
+from fastapi_tasks._fastapi.sigterm import Sigterm
 from tests_trio.support import (
     Journal,
     Server,
+    double,
     make_app,
     raises,
     request_tasks,
@@ -1112,3 +1114,31 @@ async def test_a_startup_that_the_server_does_not_hear_of():
     await server.run()
     assert journal == ["shielded starts", "shielded ends", "app shuts down"]
     assert isinstance(server.error, OSError)
+
+
+async def test_what_a_fork_finds():
+    """G7, G17: no lifetime is open there, and SIGTERM does what it did."""
+    app = make_app()
+    runner = app.state.runner
+    async with serving(app):
+        lifetime = runner._supervisor.lifetime
+        _close_in_child()
+        with pytest.raises(TasksClosedError, match="this process was forked from the one"):
+            runner.schedule(checkpoint)
+        assert not runner.running
+        lifetime.phase, lifetime.is_forked = Phase.OPEN, False
+        assert await runner.schedule(double, 2) == 4
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_sigterm_that_comes_in_a_fork(monkeypatch):
+    """It is sent once more, to whom it would have come."""
+    raised = []
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    guard = Sigterm()
+    guard.take()
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    guard._process = -1
+    guard.come()
+    assert (signal.getsignal(signal.SIGTERM), raised) == (signal.SIG_DFL, [signal.SIGTERM])
+    guard.put_back()

@@ -6,7 +6,7 @@ from logging import ERROR
 from typing import Any
 
 from .function import type_name
-from .interrupt import is_interrupt
+from .interrupt import pass_interrupt
 from .log import log
 from .task import Task
 
@@ -54,8 +54,7 @@ class GuardedInstrument(Instrument):
         try:
             getattr(self._instrument, what)(task)
         except BaseException as exc:
-            if is_interrupt(exc):
-                raise
+            pass_interrupt(exc)
             name = type_name(self._instrument)
             self._instrument = Instrument()
             log(ERROR, "the instrument %r failed and is switched off", name, error=exc)

@@ -32,6 +32,12 @@ def is_interrupt(exc: BaseException) -> bool:
     return any(is_a(part, KeyboardInterrupt) and _is_real(part) for part in parts_of(exc))
 
 
+def pass_interrupt(exc: BaseException) -> None:
+    """Raise it again if it is a Ctrl+C, or has one in it."""
+    if is_interrupt(exc):
+        raise exc
+
+
 def _is_real(exc: BaseException) -> bool:
     frames = [frame for frame, _ in walk_tb(traceback_of(exc))]
     if not frames:

@@ -192,7 +192,7 @@ def _close_in_child() -> None:
         lifetime.phase, lifetime.is_forked = CLOSED, True
 
 
-if hasattr(os, "register_at_fork"):  # not so on Windows
+if hasattr(os, "register_at_fork"):  # pragma: no branch: not on Windows
     os.register_at_fork(after_in_child=_close_in_child)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .exception import traceback_of
 from .function import type_name
-from .interrupt import is_interrupt
+from .interrupt import pass_interrupt
 from .task import Task
 
 logger = logging.getLogger("fastapi_tasks")
@@ -23,8 +23,7 @@ def log(level: int, message: str, *args: object, error: BaseException | None = N
         if logger.isEnabledFor(level):
             logger.log(level, message, *args, exc_info=_exc_info(error), stacklevel=2)
     except BaseException as exc:
-        if is_interrupt(exc):
-            raise
+        pass_interrupt(exc)
 
 
 def _exc_info(error: BaseException | None) -> tuple[Any, Any, Any] | None:
@@ -35,8 +34,7 @@ def _exc_info(error: BaseException | None) -> tuple[Any, Any, Any] | None:
     try:
         format_exception_only(error)  # some microseconds, of the hundreds that a handler takes
     except BaseException as exc:  # no handler could format it either
-        if is_interrupt(exc):
-            raise
+        pass_interrupt(exc)
         error = RuntimeError(f"{type_name(error)}, which cannot be shown: {type_name(exc)}")
     return type(error), error, traceback
 

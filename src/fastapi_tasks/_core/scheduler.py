@@ -107,7 +107,7 @@ class TaskScheduler(Uncallable):
             self._supervisor, self._route, self._timing, self._config.merge(options)
         )
 
-    if not TYPE_CHECKING:  # which say the same of these
+    if not TYPE_CHECKING:  # pragma: no branch: they say the same of these
 
         def __call__(self, *_: object, **__: object) -> NoReturn:
             where = {"now": "tasks"}.get(self._timing, f"tasks.{self._timing}")

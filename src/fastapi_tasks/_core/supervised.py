@@ -136,8 +136,8 @@ class SupervisedTask(Task[P, T]):
 
     def restore_traceback(self) -> None:
         """Take out of its exception's traceback what was added since it failed."""
-        if self._exception is not None:
-            BaseException.with_traceback(self._exception, self._traceback)
+        assert self._exception is not None
+        BaseException.with_traceback(self._exception, self._traceback)
 
     def finish(self) -> None:
         """Let those go on who wait for its end, and keep nothing that it needs no more (G20)."""

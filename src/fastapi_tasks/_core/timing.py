@@ -147,16 +147,23 @@ class RouteRun:
         """A timing point has come: start the tasks that wait for it, once."""
         if self._has_come(timing):
             return
-        tasks: list[SupervisedTask[..., Any]] = []
+        waiting = self._waiting[timing]
         try:
             with self.supervisor.registry.lock:
-                tasks = [*self._waiting[timing]]
-                self._queue.extend(tasks)
+                # First: what garbage schedules meanwhile comes after that.
                 del self._waiting[timing]
-            self._spawn_all(tasks)
+                self._queue.extend(waiting)
+            self._spawn_all(waiting)
         except BaseException:
-            self.supervisor.lifetime.post(partial(self._spawn_all, tasks))
+            self.supervisor.lifetime.post(partial(self._reach_again, timing, waiting))
             raise
+
+    def _reach_again(self, timing: Timing, tasks: Iterable[SupervisedTask[..., Any]]) -> None:
+        with self.supervisor.registry.lock:
+            self._waiting.pop(timing, None)
+            left = [task for task in tasks if task.state is PENDING and task not in self._queue]
+            self._queue.extend(left)
+        self._spawn_all(tasks)
 
     def _spawn_all(self, tasks: Iterable[SupervisedTask[..., Any]]) -> None:
         for task in tasks:
