@@ -39,6 +39,9 @@ def run_with_pythons_handler(main: Callable, backend: str) -> None:
                 task.cancel()
             if left:
                 loop.run_until_complete(asyncio.wait(left))
+            for task in left:  # or asyncio logs it, some time, in another test
+                if not task.cancelled():
+                    task.exception()
             loop.run_until_complete(loop.shutdown_default_executor())
             loop.close()
 
