@@ -515,6 +515,12 @@ G14 _core/outcome.py each cancellation is worth a warning
 - if not (scope.cancel_called or task.is_cancelling):
 + if True:
 
+G14 _core/supervisor.py what fails beside a cancellation has no error handler
+-             except BaseException as exc:
+-                 self._fail
++             except Exception as exc:
++                 self._fail
+
 G14 _core/supervisor.py a cancelled task has failed
 - task.enter(CANCELLED)
 -         else:

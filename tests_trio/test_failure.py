@@ -251,8 +251,11 @@ async def test_cancelled_is_not_failed(caplog):
 
 
 async def test_failing_clean_up_of_a_cancelled_task(caplog):
-    """G14: what remains after the cancellations is a failure, the same on both backends."""
-    app, handled = make_app(grace_period=0), []
+    """G14: what remains after the cancellations is a failure, the same on both backends.
+
+    It has its error handler, which is cancelled, too, where it waits.
+    """
+    app, handled = make_app(grace_period=0), {}
 
     async def child(error):
         try:
@@ -268,17 +271,28 @@ async def test_failing_clean_up_of_a_cancelled_task(caplog):
             group.start_soon(child, ValueError("in a group"))
             group.start_soon(anyio.sleep_forever)
 
-    def handle(task, error):
-        handled.append(error)
+    async def beside():
+        try:
+            await anyio.sleep_forever()
+        except BaseException as cancellation:
+            raise BaseExceptionGroup("g", [cancellation, ValueError("beside it")]) from None
+
+    async def handle(task, error):
+        handled[task] = error
+        await checkpoint()
+        handled.clear()
 
     async with serving(app):
-        tasks = [app.state.runner.schedule(func) for func in (alone, grouped)]
+        runner = app.state.runner.task(on_error=handle)
+        tasks = [runner.schedule(func) for func in (alone, grouped, beside)]
         await settle()
-    assert [task.state for task in tasks] == [TaskState.FAILED] * 2
+    assert [task.state for task in tasks] == [TaskState.FAILED] * 3
     assert isinstance(tasks[0].exception, ValueError)
-    assert isinstance(tasks[1].exception, ExceptionGroup)
-    assert [str(error) for error in tasks[1].exception.exceptions] == ["in a group"]
-    assert [r.levelname for r in caplog.records] == ["WARNING", "ERROR", "ERROR"]
+    for task, message in zip(tasks[1:], ["in a group", "beside it"], strict=True):
+        assert isinstance(task.exception, ExceptionGroup)
+        assert [str(error) for error in task.exception.exceptions] == [message]
+    assert handled == {task: task.exception for task in tasks}
+    assert [r.levelname for r in caplog.records] == ["WARNING", *["ERROR"] * 3]
 
 
 async def test_swallowed_cancellation_is_success():
