@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import contextvars
 import multiprocessing
 import signal
 import threading
@@ -208,8 +209,25 @@ async def test_schedule_in_a_coroutine_that_no_task_runs():
 
     async with serving(app):
         asyncio.get_running_loop().call_soon(callback)
+        asyncio.get_running_loop().call_soon(callback, context=contextvars.Context())
         await settle()
-    assert journal == ["task"]
+    assert journal == ["task", "task"]
+
+
+async def test_a_thread_that_begins_too_late(monkeypatch):
+    """Its task was cancelled by then: the function is not called."""
+    app, journal, calls = make_app(), [], []
+
+    async def run_sync(call, limiter):
+        calls.append(call)
+        raise asyncio.CancelledError
+
+    async with serving(app):
+        monkeypatch.setattr("fastapi_tasks._core.call.to_thread.run_sync", run_sync)
+        task = app.state.runner.schedule(journal.append, 1)
+        await task.finished.wait()
+        calls[0]()
+    assert (task.state, journal) == (TaskState.CANCELLED, [])
 
 
 class Slotted(Coroutine):

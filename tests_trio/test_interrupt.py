@@ -308,5 +308,12 @@ def test_a_handler_that_is_not_pythons():
 
 
 def test_what_has_no_code():
-    """A handler that is none, say."""
-    assert [code_of(None), code_of(5)] == [None, None]
+    """A handler that is none, say, or one that cannot be asked."""
+
+    class Raising(type):
+        def __getattribute__(cls, name):
+            raise RuntimeError
+
+    class Odd(metaclass=Raising): ...
+
+    assert [code_of(None), code_of(object.__new__(Odd))] == [None, None]

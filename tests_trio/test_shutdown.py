@@ -808,7 +808,7 @@ async def test_a_schedule_call_under_way_in_a_thread(caplog, monkeypatch):
 @pytest.mark.parametrize("step", ["_cut_off", "_wait_for_tasks", "_cancel_shielded"])
 async def test_a_drain_that_fails_half_way(step, caplog, monkeypatch):
     """G12, G16: it begins anew, and ends."""
-    app, journal = make_app(grace_period=1), Journal()
+    app, journal = make_app(grace_period=1, shield_timeout=30), Journal()
     original, calls = getattr(Drain, step), []
 
     def fail_once(*args):
