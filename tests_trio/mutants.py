@@ -882,8 +882,12 @@ G11 _core/lifetime.py what a signal's handler schedules while Trio's loop is at 
 + if get_ident() != self._thread:
 
 G11 _core/scheduler.py every schedule() call is taken for one in a task of the event loop
-- in_task = bool(_getframe(1).f_code.co_flags & CO_COROUTINE)
+- in_task = caller is not None and bool(caller.f_code.co_flags & CO_COROUTINE)
 + in_task = True
+
+G11 _core/scheduler.py a thread that begins with schedule() cannot
+- caller is not None and bool(caller.f_code.co_flags & CO_COROUTINE)
++ bool(caller.f_code.co_flags & CO_COROUTINE)
 
 G14 _core/lifetime.py a task that a signal's handler cancels goes on until something else happens
 - if self.is_on_loop_thread and _is_in_task():

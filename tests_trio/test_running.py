@@ -1,5 +1,6 @@
 """How tasks run: G8 to G11."""
 
+import _thread
 import asyncio
 import contextlib
 import contextvars
@@ -372,6 +373,23 @@ async def test_from_any_thread():
         for task in tasks:
             await task.started.wait()
     assert sorted(journal) == sorted(f"{number}: thread" for number in range(100))
+
+
+@pytest.mark.real_time
+async def test_from_a_thread_that_has_no_other_frame():
+    """G11: `schedule()` may be what a thread begins with."""
+    app = make_app(grace_period=5)
+    runner = app.state.runner
+    has_run = anyio.Event()
+
+    async def note():
+        has_run.set()
+
+    async with serving(app):
+        _thread.start_new_thread(runner.schedule, (note,))
+        with anyio.fail_after(5):
+            await has_run.wait()
+    assert runner.statistics().succeeded == 1
 
 
 @pytest.mark.real_time

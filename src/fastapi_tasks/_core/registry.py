@@ -46,9 +46,8 @@ class Registry:
     """
 
     def __init__(self, max_tasks: int | None) -> None:
-        self.lock: AbstractContextManager[bool] = (
-            RLock()
-        )  # a signal handler may schedule too, wherever it interrupts us
+        # A signal handler may schedule, too, wherever it interrupts us.
+        self.lock: AbstractContextManager[bool] = RLock()
         self.tasks: dict[SupervisedTask[..., Any], None] = {}
         self.not_run: dict[SupervisedTask[..., Any], None] = {}
         self._max_tasks = math.inf if max_tasks is None else max_tasks

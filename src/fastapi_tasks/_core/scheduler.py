@@ -67,7 +67,8 @@ class TaskScheduler(Uncallable):
         if task.is_async is None:
             raise TypeError(why_not(task.func))
         # To find out whether a task of the event loop runs this takes longer than all the rest.
-        in_task = bool(_getframe(1).f_code.co_flags & CO_COROUTINE)
+        caller = _getframe().f_back  # there is none where C starts a thread with this
+        in_task = caller is not None and bool(caller.f_code.co_flags & CO_COROUTINE)
         try:
             self._supervisor.submit(task, in_task=in_task)
         except BaseException:
