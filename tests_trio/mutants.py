@@ -922,10 +922,10 @@ G16 testing.py a cancellation ends with the app that it shuts down
 
 G16 testing.py a start-up that ends by a cancellation has succeeded
 -         except BaseException as exc:
--             errors.append(exc)
+-             self.errors.append(exc)
 -             if not
 +         except Exception as exc:
-+             errors.append(exc)
++             self.errors.append(exc)
 +             if not
 
 G16 testing.py a start-up that says that it has failed has succeeded
@@ -933,7 +933,7 @@ G16 testing.py a start-up that says that it has failed has succeeded
 + if True:
 
 G16 testing.py a start-up that says that it has failed raises nothing
-- if failures and not errors:
+- if self._failures and not self.errors:
 + if False:
 """
 MUTANTS = [parse(text) for text in TEXT.strip().split("\n\n")]

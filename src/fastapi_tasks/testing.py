@@ -190,48 +190,61 @@ async def lifespan(app: FastAPI) -> AsyncGenerator[dict[str, Any]]:
     The block may be left in another task of the event loop than it was entered in, as fixtures of
     pytest-asyncio are. Exceptions of the lifespan are raised here.
     """
-    state: dict[str, Any] = {}
-    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": state}
-    started, stop = Event(), Event()
-    messages = iter(["lifespan.startup", "lifespan.shutdown"])
-    errors: list[BaseException] = []
-    failures: list[str] = []  # as the app has told them, and may not raise them
+    running = _Lifespan(app)
+    async with _beside(running.run):
+        await running.started.wait()
+        if not running.errors:
+            try:
+                yield running.state
+            except BaseException as exc:
+                running.errors.append(exc)
+            running.stop.set()
+    running.raise_errors()  # outside of the task group, which would wrap them
 
-    async def receive() -> _Message:
-        if started.is_set():
-            await stop.wait()
-        return {"type": next(messages)}
 
-    async def send(message: _Message) -> None:
-        if message["type"] == "lifespan.startup.complete":
-            started.set()
-        elif message["type"].endswith(".failed"):
-            failures.append(message.get("message", ""))
+class _Lifespan:
+    """A lifespan of an app, as its server sees it."""
 
-    async def run() -> None:
+    def __init__(self, app: FastAPI) -> None:
+        self.state: dict[str, Any] = {}
+        self.started = Event()  # or ended before that
+        self.stop = Event()
+        self.errors: list[BaseException] = []
+        self._failures: list[str] = []  # as the app has told them, and may not raise them
+        self._app = app
+        self._messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": self.state}
         try:
-            await app(scope, receive, send)
+            await self._app(scope, self._receive, self._send)
         except BaseException as exc:
-            errors.append(exc)
+            self.errors.append(exc)
             if not isinstance(exc, Exception):
                 raise
         finally:
-            if failures and not errors:
-                errors.append(RuntimeError(f"the app's lifespan has failed: {failures[0]}"))
-            started.set()
+            if self._failures and not self.errors:
+                error = RuntimeError(f"the app's lifespan has failed: {self._failures[0]}")
+                self.errors.append(error)
+            self.started.set()
 
-    async with _beside(run):
-        await started.wait()
-        if not errors:
-            try:
-                yield state
-            except BaseException as exc:
-                errors.append(exc)
-            stop.set()
-    for later in errors[1:]:
-        errors[0].add_note(f"after that the app's lifespan failed: {later!r}")
-    if errors:
-        raise errors[0]  # outside of the task group, which would wrap it
+    async def _receive(self) -> _Message:
+        if self.started.is_set():
+            await self.stop.wait()
+        return {"type": next(self._messages)}
+
+    async def _send(self, message: _Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            self.started.set()
+        elif message["type"].endswith(".failed"):
+            self._failures.append(message.get("message", ""))
+
+    def raise_errors(self) -> None:
+        """Raise the first, with a note of those that came after it."""
+        for later in self.errors[1:]:
+            self.errors[0].add_note(f"after that the app's lifespan failed: {later!r}")
+        if self.errors:
+            raise self.errors[0]
 
 
 @asynccontextmanager
