@@ -2,6 +2,7 @@
 
 import gc
 import threading
+from collections import deque
 from contextlib import contextmanager
 from functools import partial
 
@@ -238,3 +239,23 @@ async def test_garbage_that_schedules_while_a_timing_point_comes():
             await runner.join()
             assert len(expected) == 26
             assert {task.state for task in expected} == {TaskState.SUCCEEDED}
+
+
+async def test_what_garbage_schedules_between_two_lines():
+    """G7, G11: as a tracer may collect it, when those that wait are just going to be started."""
+    app = make_app(grace_period=0)
+    expected = []
+
+    class Queue(deque):
+        def extend(self, tasks):
+            super().extend(tasks)
+            expected.append(run.after_route.schedule(checkpoint))
+
+    async with serving(app):
+        run = request_tasks(app.state.runner)
+        run._route._queue = Queue()
+        expected.append(run.after_route.schedule(checkpoint))
+        run._route.reach("after_route")
+        with anyio.fail_after(5):
+            await app.state.runner.join()
+    assert [task.state for task in expected] == [TaskState.SUCCEEDED] * 2
