@@ -5,9 +5,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests_trio.faults import SCENARIOS
+from tests_trio.faults import GRACEFUL, SCENARIOS
 from tests_trio.faults_scene import Outcome
-from tests_trio.servers import COMMANDS, ROOT
+from tests_trio.servers import ROOT
 
 PAGE = ROOT / "docs" / "design" / "faults.md"
 BEGIN, END = "<!-- make faults: begin -->", "<!-- make faults: end -->"
@@ -19,7 +19,7 @@ def rows() -> Iterator[str]:
     yield row("scenario", "server", *counts, "log lines", "shutdown")
     yield row("---", "---", *["---:"] * len(COLUMNS), "---", "---:")
     for title, scenario in SCENARIOS.items():
-        for kind in COMMANDS:
+        for kind in GRACEFUL:
             with tempfile.TemporaryDirectory() as directory:
                 outcome = scenario(kind, Path(directory))
             outcome.tally.check()
