@@ -82,7 +82,7 @@ G5 _core/supervisor.py the response waits until there is a thread for each of it
 - task.enter(RUNNING)
 + await threads.acquire(); threads.release(); task.enter(RUNNING)
 
-G6 _fastapi/app.py a failed route drops nothing
+G6 _fastapi/tasks.py a failed route drops nothing
 - run.route_failed(error)
 + run.reach("after_route")
 
@@ -98,11 +98,11 @@ G6 _core/timing.py the line of a failed route is a warning
 -                 INFO,
 +                 30,
 
-G6 _fastapi/app.py a client that leaves makes a WebSocket's route fail
+G6 _fastapi/tasks.py a client that leaves makes a WebSocket's route fail
 - is_a(part, WebSocketDisconnect)
 + False
 
-G6 _fastapi/app.py a client that leaves hides another failure
+G6 _fastapi/tasks.py a client that leaves hides another failure
 - return all(
 + return any(
 
@@ -118,11 +118,11 @@ G7 _fastapi/exchange.py a route that runs after the response brings timing point
 - if self._is_responding:
 + if False:
 
-G6 _fastapi/app.py all runs of routes in a request share their timing points
+G6 _fastapi/tasks.py all runs of routes in a request share their timing points
 - if known is not None and known[0] is stack:
 + if known is not None:
 
-G4 _fastapi/app.py each dependency of a route has tasks of its own
+G4 _fastapi/tasks.py each dependency of a route has tasks of its own
 - if known is not None and known[0] is stack:
 + if False:
 
@@ -166,12 +166,12 @@ G8 _core/lifetime.py what another event loop told AnyIO is believed
 - context.run(variable.set, None)
 + pass
 
-G9 _core/call.py sync tasks take the threads of def endpoints
+G9 _core/threads.py sync tasks take the threads of def endpoints
 - limiter=CapacityLimiter(1)
 + limiter=None
 
 G9 _core/call.py max_threads means nothing
-- nullcontext() if self._threads is None else _Slot(self._threads):
+- nullcontext() if self._threads is None else ThreadSlot(self._threads):
 + nullcontext():
 
 G9 _core/lifetime.py one thread more than max_threads
@@ -395,7 +395,7 @@ G12 _core/group.py a task that was not let end in the drain is unfinished for ev
 +                 log(ERROR, "this broke a task of the event loop", error=error)
 +                 if False:
 
-G9 _core/call.py a thread that has ended lends its slot
+G9 _core/threads.py a thread that has ended lends its slot
 - lender._is_taken and lender._threads
 + lender._threads
 
@@ -460,7 +460,7 @@ G12 _core/timing.py a task that cannot be started keeps those after it from star
 - self.supervisor.spawn_late(task)
 + self.supervisor._start(task)
 
-G9 _core/call.py threads that wait for one more each wait for ever
+G9 _core/threads.py threads that wait for one more each wait for ever
 - if lender is not None and lender._is_taken and lender._threads is threads:
 + if False:
 
@@ -477,8 +477,8 @@ G13 _core/outcome.py the log line has no traceback
 + error=None)
 
 G13 _core/supervisor.py a failure with an error handler is logged twice
-- await handle_error(task, threads, scope)
-+ await handle_error(task, threads, scope); log(40, "again")
+- await handle_error(task, lifetime, scope)
++ await handle_error(task, lifetime, scope); log(40, "again")
 
 G13 _core/task.py the repr shows the arguments
 - {self._state.value}>
@@ -489,18 +489,17 @@ G13 _core/function.py a callable object's name is its repr
 + return repr(func)
 
 G13 _core/call.py frames show the arguments of a sync function
--         try:
--             await to_thread
-+         args = self._args
-+         try:
-+             await to_thread
+- return self._func(*self._args
++ args = self._args; return self._func(*args
 
 G13 _core/scheduler.py a refused call shows its arguments
 - del func, args, kwargs
 + pass
 
 G13 _core/outcome.py frames show the task's arguments
+-     retry = chosen(task.config.retry)
 -     del task
++     retry = chosen(task.config.retry)
 +     args = task.args
 
 G13 _core/call.py frames show what a sync function returned
@@ -587,8 +586,8 @@ G16 _fastapi/lifespan.py shielded tasks are waited for without limit
 + math.inf
 
 G16 _core/drain.py not every shielded task that is cancelled is named
-- names(shielded, at_most=len(shielded))
-+ names(shielded)
+- names(tasks, at_most=len(tasks))
++ names(tasks)
 
 G17 _core/lifetime.py shielded tasks are cancelled with the others
 - self._shielded if shielded else self._unshielded
@@ -635,9 +634,9 @@ G20 _core/supervisor.py the frame of a task's life keeps it
 - del task, route  # an
 + pass  # an
 
-G20 _core/call.py an error holds itself by its box
-- raise errors.pop()
-+ raise errors[0]
+G20 _core/threads.py an error holds itself by its box
+- error, self.error = self.error, None
++ error = self.error
 
 G20 _core/task.py a waiter's frame keeps the task
 -         finally:
@@ -702,7 +701,7 @@ G18 _fastapi/lifespan.py two lifespans at the same time share a runner
 + if False:
 
 G18 _fastapi/app.py an app that a middleware tries first keeps its hand on the request
-- scope[_APP_TASKS] = outer
+- scope[APP_TASKS] = outer
 + pass
 
 G3 _fastapi/app.py a scope that is used twice is watched once
@@ -710,7 +709,7 @@ G3 _fastapi/app.py a scope that is used twice is watched once
 + is not None:
 
 G18 _fastapi/app.py a mounted app whose runner runs uses the outer app's
--         scope[_APP_TASKS] = tasks
+-         scope[APP_TASKS] = tasks
 -     try:
 +         pass
 +     try:
@@ -759,15 +758,15 @@ G12 _core/event.py an event belongs to the event loop that looks first
 - self._event: Event | None = None
 + self._event: Event | None = Event()
 
-G9 _core/call.py a slot is not given back in another context
+G9 _core/threads.py a slot is not given back in another context
 - thread_slot.set(self._outer)  # not
 + assert thread_slot.get() is self  # not
 
-G9 _core/call.py a slot that an exception breaks off is taken for ever
+G9 _core/threads.py a slot that an exception breaks off is taken for ever
 - if self in self._limiter.statistics().borrowers:
 + if False:
 
-G17 _core/call.py a thread that its task is torn away from is on its own
+G17 _core/threads.py a thread that its task is torn away from is on its own
 - if not thread.begin():
 -                 await thread.wait()
 + if False:
@@ -794,7 +793,7 @@ G16 _core/supervisor.py a task has finished before its error handler
 +         elif
 
 G16 _core/drain.py the lifetime ends before the last schedule() call
-- self._supervisor.lifetime.cancel_shielded()
+- lifetime.cancel_shielded()
 + self._supervisor.lifetime.end()
 
 G15 _fastapi/lifespan.py a server that does not hear of the start-up gets no drain
@@ -809,7 +808,7 @@ G15 _fastapi/lifespan.py a server that does not hear of the start-up gets no dra
 +     async def pass_on
 
 G18 _fastapi/app.py a mounted app that is called late hides the outer app's runner
-- if tasks.supervisor.admits_tasks or _APP_TASKS not in scope:
+- if tasks.supervisor.admits_tasks or APP_TASKS not in scope:
 + if True:
 
 G20 _core/supervisor.py who watches for a time is told for ever

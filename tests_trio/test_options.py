@@ -276,7 +276,9 @@ async def test_the_nesting():
     seen = []
 
     def work():
-        seen.append(("call", limiter.borrowed_tokens, runner._supervisor.threads.borrowed_tokens))
+        seen.append(
+            ("call", limiter.borrowed_tokens, runner._supervisor.lifetime.threads.borrowed_tokens)
+        )
         if len(seen) == 1:
             raise ValueError
 
@@ -284,7 +286,11 @@ async def test_the_nesting():
         with contextlib.suppress(ValueError):
             return await attempt()
         seen.append(
-            ("back-off", limiter.borrowed_tokens, runner._supervisor.threads.borrowed_tokens)
+            (
+                "back-off",
+                limiter.borrowed_tokens,
+                runner._supervisor.lifetime.threads.borrowed_tokens,
+            )
         )
         return await attempt()
 
@@ -592,4 +598,4 @@ async def test_attempts_in_copies_of_the_context():
 
     async with serving(app):
         assert await runner.task(retry=isolated, timeout=50).schedule(read, "key") == "KEY"
-        assert runner._supervisor.threads.available_tokens == 1
+        assert runner._supervisor.lifetime.threads.available_tokens == 1

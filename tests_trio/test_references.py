@@ -162,6 +162,26 @@ async def test_a_cancelled_task_is_freed():
             assert [reference() for reference in references] == [None] * 5
 
 
+@pytest.mark.real_time
+async def test_a_log_record_keeps_no_task(caplog):
+    """G20: neither that of its failure, nor that of its error handler's."""
+    app = make_app()
+    async with serving(app):
+        gc.collect()
+        gc.disable()
+        try:
+            task = app.state.runner.task(on_error=int).schedule(ship, 1, where="x")
+            await task.finished.wait()
+            reference = weakref.ref(task)
+            del task
+            await to_thread.run_sync(int)
+            await settle()
+            assert reference() is None
+        finally:
+            gc.enable()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
+
+
 async def test_a_finished_task_lets_go_of_its_request(caplog):
     """G20: of the request's tasks, its event-loop task and its context variables."""
     app = make_app()

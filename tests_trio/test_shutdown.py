@@ -742,6 +742,28 @@ async def test_who_waited_for_a_task_that_the_cut_off_cancels(waits, caplog):
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
+async def test_who_waited_for_an_unstarted_task_that_the_cut_off_cancels():
+    """G16: the same, when nothing else is left to wait for."""
+
+    async def shut_down() -> list[str]:
+        app, journal = make_app(grace_period=0), Journal()
+        runner = app.state.runner
+
+        async def wait(task):
+            await task.finished.wait()
+            runner.task(shield=True).schedule(journal.task("released"))
+
+        async with serving(app) as server, anyio.create_task_group() as group:
+            waiting = request_tasks(runner).after_response.schedule(journal.task("unstarted"))
+            group.start_soon(wait, waiting)
+            await settle()
+            await server.shutdown()
+        return journal
+
+    for _ in range(20):
+        assert await shut_down() == ["released"]
+
+
 async def test_who_waited_for_the_last_task_of_the_grace_period():
     """G16: it ends when nothing comes of that either."""
 

@@ -7,8 +7,11 @@ from ._core.runner import TaskRunner
 from ._core.scheduler import TaskScheduler
 from ._core.state import TaskState
 from ._core.statistics import TaskStatistics
+from ._core.supervised import current_task
 from ._core.task import Task
-from ._fastapi.app import Tasks, add_tasks, get_runner, get_tasks
+from ._fastapi.app import add_tasks, get_runner
+from ._fastapi.injected import INJECTED
+from ._fastapi.tasks import Tasks, get_tasks
 from .errors import (
     FastAPITasksError,
     FastAPITasksUninitializedAppError,
@@ -17,6 +20,7 @@ from .errors import (
 )
 
 __all__ = (
+    "INJECTED",
     "FastAPITasksError",
     "FastAPITasksUninitializedAppError",
     "Instrument",
@@ -32,6 +36,7 @@ __all__ = (
     "TasksClosedError",
     "TooManyTasksError",
     "add_tasks",
+    "current_task",
     "get_runner",
     "get_tasks",
 )

@@ -50,7 +50,7 @@ class Stage(Instrument):
                 group.start_soon(server.run)
                 await server.answered.wait()
                 default = to_thread.current_default_thread_limiter()
-                self.thread_limiters = [self.runner._supervisor.threads, default]
+                self.thread_limiters = [self.runner._supervisor.lifetime.threads, default]
                 for number, request in enumerate(self.program.requests):
                     group.start_soon(self.send_request, server, number, request)
                 group.start_soon(self.shut_down, server)

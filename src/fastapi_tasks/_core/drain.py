@@ -3,7 +3,8 @@
 1. `stopping` is set.
 2. All tasks have the grace period to finish in.
 3. The timing points count as come, and the tasks that are not shielded are cancelled.
-4. The shielded ones have `shield_timeout` to finish in; then they are cancelled as well.
+4. The shielded ones have `shield_timeout` to finish in, and so has what closes the dependencies of
+   the others; then they are cancelled as well.
 5. What cannot be cancelled is waited for: functions in threads, `schedule()` calls in some.
 """
 
@@ -11,14 +12,17 @@ from __future__ import annotations
 
 import math
 from logging import CRITICAL, ERROR, WARNING
+from typing import Any
 
 from anyio import CancelScope, current_time
 from anyio.lowlevel import cancel_shielded_checkpoint
 
 from .lifetime import CLOSED, DRAINING
 from .log import log, names
+from .supervised import SupervisedTask
 from .supervisor import Supervisor
 
+CLEAN_UP_TIME = 30.0  # seconds for clean-ups of cancelled tasks, where shielded tasks have no limit
 REPORT_INTERVAL = 5.0  # seconds between two log lines of a drain that waits
 ROUNDS = 50  # of the event loop, in which those who waited for the last tasks may schedule more
 
@@ -60,6 +64,9 @@ class Drain:
         self._supervisor.lifetime.stopping.set()  # 1
         await self._wait_for_tasks(grace)  # 2
         await self._cut_off()  # 3
+        if self._deadline == math.inf:
+            await self._wait_for_tasks(current_time() + CLEAN_UP_TIME)
+            self._cancel_clean_ups()
         await self._wait_for_tasks(self._deadline)  # 4
         self._supervisor.enter(CLOSED)
         await self._wait_for_tasks(self._deadline)  # what was admitted a moment before
@@ -100,15 +107,27 @@ class Drain:
             for _ in range(ROUNDS):
                 await cancel_shielded_checkpoint()
 
+    def _cancel_clean_ups(self) -> None:
+        """Cancel what still closes the dependencies of tasks that are not shielded."""
+        if left := self._supervisor.lifetime.clean_ups.unshield(shielded=False):
+            self._say_what_is_cancelled("clean-ups of tasks", CLEAN_UP_TIME, left)
+
     def _cancel_shielded(self) -> None:
-        """Cancel the shielded tasks that are still there."""
-        if shielded := [task for task in self._registry.list_tasks() if task.config.shielded]:
-            log(
-                CRITICAL,
-                "shutdown cancels shielded tasks, %s s after the others: %s",
-                self._shield_timeout,
-                names(shielded, at_most=len(shielded)),
-            )
-            self._supervisor.lifetime.cancel_shielded()
-            for task in shielded:
-                self._supervisor.cancel_unstarted(task)
+        """Cancel the shielded tasks that are still there, and all clean-ups."""
+        lifetime = self._supervisor.lifetime
+        shielded = [task for task in self._registry.list_tasks() if task.config.shielded]
+        cleaning = lifetime.clean_ups.unshield(shielded=False)
+        if shielded or cleaning:
+            what = ["shielded tasks"] * bool(shielded) + ["clean-ups of tasks"] * bool(cleaning)
+            left = [*shielded, *cleaning]
+            self._say_what_is_cancelled(" and ".join(what), self._shield_timeout, left)
+        lifetime.cancel_shielded()
+        lifetime.clean_ups.unshield(shielded=True)
+        for task in shielded:
+            self._supervisor.cancel_unstarted(task)
+
+    def _say_what_is_cancelled(
+        self, what: str, after: float, tasks: list[SupervisedTask[..., Any]]
+    ) -> None:
+        said = "shutdown cancels %s, %s s after the others: %s"
+        log(CRITICAL, said, what, after, names(tasks, at_most=len(tasks)))

@@ -28,7 +28,7 @@ _GENERATOR = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _QUALNAME: Any = vars(type)["__qualname__"]
 _MRO: Any = vars(type)["__mro__"]
 _DICT: Any = vars(type)["__dict__"]
-_WRAPPERS = (staticmethod, type(lru_cache(len)))  # whose call is that of what they wrap
+WRAPPERS = (staticmethod, type(lru_cache(len)))  # whose call is that of what they wrap
 
 
 class Uncallable:
@@ -58,7 +58,7 @@ def function_name(func: Callable[..., Any]) -> str:
     if type(func) is FunctionType:
         return exact(func.__qualname__)
     with suppress(Exception):  # a proxy of something that is not there, say
-        func = _unwrap(func)
+        func = unwrap(func)
         name: Any = getattr(func, "__qualname__", None)
         if issubclass(type(name), str):
             return exact(name)
@@ -144,26 +144,26 @@ def _is(predicate: Callable[[Any], bool], func: Callable[..., Any]) -> bool:
     called, and what it returns tells.
     """
     try:
-        func = _unwrap(func)
+        func = unwrap(func)
         called = func, type(func).__call__
         return any(each.__class__ is type(each) and predicate(each) for each in called)
     except Exception:
         return False
 
 
-def _unwrap(func: Any) -> Callable[..., Any]:
+def unwrap(func: Any) -> Callable[..., Any]:
     """The function that is called in the end. Other decorators run code of their own."""
     if issubclass(type(func), partial):
-        return _unwrap(func.func)
-    if issubclass(type(func), _WRAPPERS):
-        return _unwrap(func.__wrapped__)
+        return unwrap(func.func)
+    if issubclass(type(func), WRAPPERS):
+        return unwrap(func.__wrapped__)
     return cast("Callable[..., Any]", func)
 
 
 def code_of(func: object) -> CodeType | None:
     """The code of a function, a method, an object that is called, or a partial of those."""
     try:
-        func = _unwrap(func)
+        func = unwrap(func)
         if not isinstance(func, (FunctionType, MethodType)):
             func = type(func).__call__
         code = getattr(func, "__code__", None)

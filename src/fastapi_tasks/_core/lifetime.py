@@ -27,6 +27,7 @@ from anyio import (
     sleep,
 )
 
+from .cleanups import CleanUps
 from .group import LastingGroup
 from .log import log
 from .mailbox import Mailbox
@@ -55,6 +56,7 @@ class Lifetime:
         stopping: set when the app begins to shut down.
         opened: set when tasks can be spawned.
         threads: what sync tasks take their threads from.
+        clean_ups: what closes the dependencies of tasks.
         mailbox: what other threads have to say.
     """
 
@@ -66,6 +68,7 @@ class Lifetime:
         self.is_forked: bool = False
         self.stopping: Event = Event()
         self.opened: Event = Event()
+        self.clean_ups: CleanUps = CleanUps()
         self._abandoned = False  # nobody waits for that any more
         self._thread = 0
         self._shielded: LastingGroup  # there once `opened`
@@ -180,6 +183,8 @@ class Lifetime:
 
     def end(self) -> None:
         """Cancel what is left, and `run()`."""
+        for shielded in (True, False):
+            self.clean_ups.unshield(shielded=shielded)
         self._shielded.cancel()
         self._ending.cancel()
 

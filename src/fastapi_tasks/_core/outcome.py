@@ -5,13 +5,15 @@ No failure gets out (G12).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from logging import ERROR, WARNING
 from types import CoroutineType
 from typing import Any
 
-from anyio import CancelScope, CapacityLimiter
+from anyio import CancelScope
 
+from .attempt import Attempt, Place
 from .call import Call
 from .config import chosen
 from .exception import is_a, without_cancellations
@@ -22,20 +24,23 @@ from .supervised import SupervisedTask
 
 
 def is_plain(task: SupervisedTask[..., Any]) -> bool:
-    """Whether it is to be called as it is, without options that have to do with that."""
+    """Whether it is to be called as it is, without dependencies, or options that matter there."""
     config = task.config
     has_options = (
         config.timeout is not None or config.limiter is not None or config.retry is not None
     )
-    return task.is_async is True and not has_options
+    return task.is_async is True and task.dependencies is None and not has_options
 
 
-async def call_with_options(task: SupervisedTask[..., Any], threads: CapacityLimiter) -> Any:
+async def call_with_options(
+    task: SupervisedTask[..., Any], place: Place, scope: CancelScope
+) -> Any:
     """Call a task's function as its options say: `retry(limiter(thread slot(timeout(call))))`.
 
-    No token is held while a retry backs off, and waiting does not use up the timeout.
+    No token is held while a retry backs off, and waiting does not use up the timeout. Where the
+    dependencies come in: see `attempt`.
     """
-    call = _TaskCall(task, threads)
+    call = _TaskCall(task, place, scope)
     retry = chosen(task.config.retry)
     del task
     try:
@@ -59,23 +64,33 @@ async def call_with_options(task: SupervisedTask[..., Any], threads: CapacityLim
 class _TaskCall(Call):
     """A task's call, of which there may be several attempts."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_place", "_scope", "_task")
 
-    def __init__(self, task: SupervisedTask[..., Any], threads: CapacityLimiter) -> None:
+    def __init__(
+        self, task: SupervisedTask[..., Any], place: Place, scope: CancelScope | None = None
+    ) -> None:
         super().__init__(
             task.func,
             task.args,
             task.kwargs,
             is_async=task.is_async is True,
-            threads=threads,
-            timeout=chosen(task.config.timeout),
+            threads=place.threads,
+            timeout=None if scope is None else chosen(task.config.timeout),
             name=task.name,
         )
         self._task = task
+        self._place = place
+        self._scope = scope
 
     def clear(self) -> None:
         super().clear()
         del self._task
+
+    def start(self) -> Awaitable[Any]:
+        if self._task.dependencies is None:
+            return super().start()
+        attempt = Attempt(self._task, self._place, timeout=self._timeout, scope=self._scope)
+        return attempt.run()
 
     async def attempt(self) -> Any:
         if chosen(self._task.config.limiter) is None:
@@ -91,6 +106,16 @@ class _TaskCall(Call):
         return limiter
 
 
+async def call_again(task: SupervisedTask[..., Any], place: Place) -> Any:
+    """Call a task's function once more, without its options."""
+    call = _TaskCall(task, place)
+    del task
+    try:
+        return await call.start()
+    finally:
+        call.clear()
+
+
 _RETRY = (
     "retry must be an async caller, such as stamina.AsyncRetryingCaller(...).on(...) or "
     "tenacity.AsyncRetrying(...)"
@@ -103,15 +128,17 @@ def _is_attempt(result: object) -> bool:
     return type(result) is CoroutineType and result.cr_code is _ATTEMPT
 
 
-async def handle_error(
-    task: SupervisedTask[..., Any], threads: CapacityLimiter, scope: CancelScope
-) -> None:
+async def handle_error(task: SupervisedTask[..., Any], place: Place, scope: CancelScope) -> None:
     """Run the error handler of a task that has failed, if it has one for that."""
     handler = chosen(task.config.on_error)
     if handler is None or not is_a(task.exception, Exception):
         return
     call = Call(
-        handler, (task, task.exception), {}, is_async=is_async(handler) is True, threads=threads
+        handler,
+        (task, task.exception),
+        {},
+        is_async=is_async(handler) is True,
+        threads=place.threads,
     )
     del handler  # which may show what it was made of
     try:
@@ -121,6 +148,7 @@ async def handle_error(
     finally:
         call.clear()
         task.restore_traceback()  # which it has changed if it raised the error again
+        del task  # what the handler has raised may be kept, and has this frame in its traceback
 
 
 def contain(

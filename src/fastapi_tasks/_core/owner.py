@@ -1,17 +1,16 @@
-"""What a task needs of those it belongs to: its supervisor, and the run of a route.
+"""What a task needs of others: of its supervisor, its run of a route, its dependencies.
 
-As protocols, since both of them know tasks.
+As protocols, since all of them know tasks.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anyio import CapacityLimiter
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
 
+    from .attempt import Attempt
     from .supervised import SupervisedTask
     from .waits import Waiter
 
@@ -20,17 +19,16 @@ class Owner(Protocol):
     """What a task needs of its supervisor."""
 
     @property
-    def threads(self) -> CapacityLimiter:
-        """What sync tasks take their threads from."""
-        ...
-
-    @property
     def is_on_loop_thread(self) -> bool:
         """Whether this is the thread of its event loop."""
         ...
 
     def cancel(self, task: SupervisedTask[..., Any]) -> None:
         """Cancel a task, from any thread."""
+        ...
+
+    def call_again(self, task: SupervisedTask[..., Any]) -> Awaitable[Any]:
+        """Call a task's function once more."""
         ...
 
 
@@ -55,4 +53,12 @@ class Route(Protocol):
 
     def needs_of(self, task: SupervisedTask[..., Any]) -> Iterable[Waiter]:
         """What has to end before this task can start."""
+        ...
+
+
+class Dependencies(Protocol):
+    """What a task's function gets beside its arguments."""
+
+    async def open(self, attempt: Attempt) -> None:
+        """Open them for one attempt: add their values to its arguments, and what closes them."""
         ...

@@ -11,17 +11,33 @@ from weakref import ref
 from anyio import TaskHandle
 
 from ..errors import FastAPITasksError
-from .call import Call, thread_slot
 from .config import TaskConfig
 from .exception import forget_cancellations, traceback_of
 from .function import function_name, is_async
-from .owner import Owner, Route
+from .owner import Dependencies, Owner, Route
 from .state import PENDING, SUCCEEDED, TaskState
 from .task import Task, Timing
+from .threads import thread_slot
 from .waits import RecordedWait, Waiter, path, running_task, thread_that_waits, waiters_here
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def current_task() -> Task[..., Any]:
+    """The running task, from anywhere in it: its threads, its dependencies, its error handler too.
+
+    Raises:
+        FastAPITasksError: no task runs this.
+    """
+    reference = running_task.get()
+    task = None if reference is None else reference()
+    if not isinstance(task, SupervisedTask) or task.is_finished:
+        raise FastAPITasksError(
+            "no task runs this: call current_task() in a function that was handed to schedule(), "
+            "or in what that one calls"
+        )
+    return task
 
 
 class SupervisedTask(Task[P, T]):
@@ -41,11 +57,13 @@ class SupervisedTask(Task[P, T]):
         has_ended: nothing of it runs any more, or will: it is about to be finished.
         schedule_is_over: the `schedule()` call has done all that it does, or has failed.
         awaited: what its own code waits for.
+        dependencies: what its function gets beside its arguments, if that is anything.
     """
 
     __slots__ = (
         "awaited",
         "context",
+        "dependencies",
         "handle",
         "has_begun",
         "has_ended",
@@ -88,24 +106,16 @@ class SupervisedTask(Task[P, T]):
         self.has_ended: bool = False
         self.schedule_is_over: bool = False
         self.awaited: Iterable[Waiter] = ()
+        self.dependencies: Dependencies | None = None
 
     def cancel(self) -> None:
         if not self._is_finished:
             self._owner.cancel(self)
 
     async def __call__(self) -> T:
-        call = Call(
-            self.func,
-            self.args,
-            self.kwargs,
-            is_async=self.is_async is True,
-            threads=self._owner.threads,
-        )
+        call = self._owner.call_again(self)
         del self  # as in `__await__()`
-        try:
-            result: T = await call.start()
-        finally:
-            call.clear()
+        result: T = await call
         return result
 
     # What the supervisor does to it.

@@ -33,26 +33,27 @@ the guarantees in `docs/design/guarantees.md`.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
 from logging import ERROR, WARNING
 from typing import Any
 
-from anyio import CancelScope, CapacityLimiter
+from anyio import CancelScope
 from anyio.lowlevel import cancel_shielded_checkpoint
 
-from .call import thread_slot
 from .config import TaskConfig
 from .exception import without_cancellations
 from .instrument import GuardedInstrument, Instrument
 from .lifetime import CLOSED, DRAINING, OPEN, Lifetime, Phase
 from .log import log, names
 from .lost import find_broken_off, find_unbegun
-from .outcome import call_with_options, contain, handle_error, is_plain
+from .outcome import call_again, call_with_options, contain, handle_error, is_plain
+from .owner import Dependencies
 from .registry import Registry
 from .state import CANCELLED, FAILED, PENDING, RUNNING
 from .supervised import SupervisedTask
+from .threads import thread_slot
 
 _NOT_SHIELDED = "the app is shutting down and the task is not shielded"
 
@@ -65,6 +66,7 @@ class Supervisor:
         registry: the unfinished tasks.
         instruments: replaced, never changed: any thread may iterate.
         lifetime: of the latest lifespan.
+        find_dependencies: asked for each task before it is admitted, and may refuse it.
     """
 
     def __init__(
@@ -79,6 +81,9 @@ class Supervisor:
         self.registry: Registry = Registry(max_tasks)
         self.instruments: tuple[GuardedInstrument, ...] = tuple(map(GuardedInstrument, instruments))
         self.lifetime: Lifetime = Lifetime()
+        self.find_dependencies: Callable[[SupervisedTask[..., Any]], Dependencies | None] | None = (
+            None
+        )
         self._max_threads = max_threads
 
     # The lifespan.
@@ -91,10 +96,6 @@ class Supervisor:
     @property
     def is_on_loop_thread(self) -> bool:
         return self.lifetime.is_on_loop_thread
-
-    @property
-    def threads(self) -> CapacityLimiter:
-        return self.lifetime.threads
 
     def enter(self, phase: Phase) -> None:
         with self.registry.lock:
@@ -195,6 +196,9 @@ class Supervisor:
     def cancel(self, task: SupervisedTask[..., Any]) -> None:
         self.lifetime.call(partial(self._cancel_here, task))
 
+    def call_again(self, task: SupervisedTask[..., Any]) -> Awaitable[Any]:
+        return call_again(task, self.lifetime)
+
     # On the event loop's thread.
 
     def _cancel_here(self, task: SupervisedTask[..., Any]) -> None:
@@ -205,7 +209,7 @@ class Supervisor:
 
     async def run(self, task: SupervisedTask[..., Any], scope: CancelScope) -> None:
         """Run a task, from its turn to the end of its error handler."""
-        route, threads = task.route, self.lifetime.threads
+        route, lifetime = task.route, self.lifetime
         try:
             while route is not None and task.state is PENDING and not route.take_turn(task):
                 await cancel_shielded_checkpoint()
@@ -223,11 +227,11 @@ class Supervisor:
                     task.begin_attempt()
                     task.succeed(await task.func(*task.args, **task.kwargs))
                 else:
-                    task.succeed(await call_with_options(task, threads))
+                    task.succeed(await call_with_options(task, lifetime, scope))
             except BaseException as exc:
                 self._fail(task, exc, scope)
             if task.exception is not None:
-                await handle_error(task, threads, scope)
+                await handle_error(task, lifetime, scope)
         except BaseException as exc:
             self._break_off(task, exc, scope)
         finally:

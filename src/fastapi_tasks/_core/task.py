@@ -157,5 +157,5 @@ class Task(Handle, Generic[P, T]):
         """Call the function once more, here and now, with the same arguments.
 
         For an error handler that tries again. It changes nothing of the task; what the function
-        returns or raises is passed on.
+        returns or raises is passed on. Its dependencies are resolved anew, and closed again.
         """

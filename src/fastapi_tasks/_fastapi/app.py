@@ -1,12 +1,10 @@
-"""Where the library meets FastAPI: `add_tasks`, and the `Tasks` that it injects.
+"""Where the library meets FastAPI: `add_tasks`.
 
 Some things here lean on others' insides, for want of a public way:
 
 * `Starlette.build_middleware_stack` (public, called once, at the first message) is replaced, since
   what it returns is the outermost place an app can be wrapped at. `add_middleware` is not: later
   middlewares go outside of earlier ones.
-* `_watch_route` pushes a callback onto the exit stack of FastAPI's function scope, which FastAPI
-  keeps in the ASGI scope under a private name.
 * OpenTelemetry's instrumentation, if it came first, keeps the function that it has replaced under a
   private name, and puts it back when it is taken off. So that one is replaced, too.
 
@@ -16,41 +14,25 @@ Tested with FastAPI 0.134 to 0.165, and OpenTelemetry's instrumentation 0.66.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack
 from functools import partial
-from typing import Annotated, Any, NamedTuple
 
-from fastapi import Depends, FastAPI, WebSocketDisconnect
-from fastapi.requests import HTTPConnection
+from fastapi import FastAPI
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .._core.config import TaskConfig, is_seconds
-from .._core.exception import is_a, parts_of
 from .._core.function import type_name
 from .._core.instrument import Instrument
-from .._core.request import RequestTasks
 from .._core.runner import TaskRunner
 from .._core.supervisor import Supervisor
-from .._core.timing import RouteRun
 from ..errors import FastAPITasksError, FastAPITasksUninitializedAppError
+from .dependencies import Injector
 from .exchange import Exchange
 from .lifespan import Lifespans
+from .tasks import APP_TASKS, EXCHANGE, NO_TASKS, AppTasks
 
 _STATE = "fastapi_tasks"  # the runner's name in `app.state`
-_EXCHANGE = "fastapi_tasks"  # the keys in the ASGI scope
-_APP_TASKS = "fastapi_tasks.app"
-_TASKS = "fastapi_tasks.tasks"
-_NO_TASKS = "this app has no tasks: call add_tasks(app) where the app is made"
-_FUNCTION_STACK = "fastapi_function_astack"  # FastAPI's
 _ORIGINAL_BUILD = "_original_build_middleware_stack"  # what OpenTelemetry puts back
-
-
-class _AppTasks(NamedTuple):
-    """What `add_tasks()` has made for an app."""
-
-    runner: TaskRunner
-    supervisor: Supervisor
 
 
 def add_tasks(
@@ -109,17 +91,19 @@ def add_tasks(
         max_threads=max_threads,
         instruments=instruments,
     )
-    tasks = _AppTasks(TaskRunner(supervisor), supervisor)
+    tasks = AppTasks(TaskRunner(supervisor), supervisor)
+    injector = Injector(app, tasks)
+    supervisor.find_dependencies = injector.find
     setattr(app.state, _STATE, tasks.runner)
     lifespans = Lifespans(supervisor, grace_period=grace_period, shield_timeout=shield_timeout)
     for name in ("build_middleware_stack", _ORIGINAL_BUILD):
         if (build := getattr(app, name, None)) is not None:
-            setattr(app, name, partial(_build, build, tasks, lifespans))
+            setattr(app, name, partial(_build, build, injector, lifespans))
     return tasks.runner
 
 
-def _build(build: Callable[[], ASGIApp], tasks: _AppTasks, lifespans: Lifespans) -> ASGIApp:
-    return _Outermost(build(), tasks, lifespans)
+def _build(build: Callable[[], ASGIApp], injector: Injector, lifespans: Lifespans) -> ASGIApp:
+    return _Outermost(build(), injector, lifespans)
 
 
 def get_runner(app: FastAPI) -> TaskRunner:
@@ -130,7 +114,7 @@ def get_runner(app: FastAPI) -> TaskRunner:
     """
     runner: TaskRunner | None = getattr(app.state, _STATE, None)
     if runner is None:
-        raise FastAPITasksUninitializedAppError(_NO_TASKS)
+        raise FastAPITasksUninitializedAppError(NO_TASKS)
     return runner
 
 
@@ -152,23 +136,26 @@ class _Outermost(ServerErrorMiddleware):
     of its own around it. It handles no errors: the one inside does.
     """
 
-    def __init__(self, stack: ASGIApp, tasks: _AppTasks, lifespans: Lifespans) -> None:
-        super().__init__(_wrap(stack, tasks, lifespans))
+    def __init__(self, stack: ASGIApp, injector: Injector, lifespans: Lifespans) -> None:
+        super().__init__(_wrap(stack, injector, lifespans))
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
         return self.app(scope, receive, send)  # without a coroutine around it
 
 
-def _wrap(stack: ASGIApp, tasks: _AppTasks, lifespans: Lifespans) -> ASGIApp:
+def _wrap(stack: ASGIApp, injector: Injector, lifespans: Lifespans) -> ASGIApp:
+    tasks = injector.tasks
+
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            injector.state = scope.get("state")
             await lifespans.run(partial(stack, scope), receive, send)
-        elif (outer := scope.get(_EXCHANGE)) is not None and not outer.ended:
+        elif (outer := scope.get(EXCHANGE)) is not None and not outer.ended:
             await _serve_mounted(stack, tasks, scope, receive, send)
         else:
-            if tasks.supervisor.admits_tasks or _APP_TASKS not in scope:
-                scope[_APP_TASKS] = tasks
-            exchange = scope[_EXCHANGE] = Exchange()
+            if tasks.supervisor.admits_tasks or APP_TASKS not in scope:
+                scope[APP_TASKS] = tasks
+            exchange = scope[EXCHANGE] = Exchange()
             if scope["type"] == "http":
                 send = exchange.watch(send)
             try:
@@ -181,69 +168,13 @@ def _wrap(stack: ASGIApp, tasks: _AppTasks, lifespans: Lifespans) -> ASGIApp:
 
 
 async def _serve_mounted(
-    stack: ASGIApp, tasks: _AppTasks, scope: Scope, receive: Receive, send: Send
+    stack: ASGIApp, tasks: AppTasks, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Serve from inside an app with tasks, which watches the response."""
-    outer = scope[_APP_TASKS]  # of the innermost app on the request's way whose tasks may run
+    outer = scope[APP_TASKS]  # of the innermost app on the request's way whose tasks may run
     if tasks.supervisor.admits_tasks:
-        scope[_APP_TASKS] = tasks
+        scope[APP_TASKS] = tasks
     try:
         await stack(scope, receive, send)
     finally:
-        scope[_APP_TASKS] = outer  # a middleware may try another app
-
-
-async def get_tasks(connection: HTTPConnection) -> RequestTasks:
-    """The dependency behind `Tasks`: the one `RequestTasks` of a run of a route.
-
-    Raises:
-        FastAPITasksUninitializedAppError: `add_tasks(app)` is missing.
-        FastAPITasksError: there is no route yet (in a middleware), or none of FastAPI's.
-    """
-    scope = connection.scope
-    exchange: Exchange | None = scope.get(_EXCHANGE)
-    if exchange is None:
-        raise FastAPITasksUninitializedAppError(_NO_TASKS)
-    stack: AsyncExitStack[bool | None] | None = scope.get(_FUNCTION_STACK)
-    if stack is None:
-        raise FastAPITasksError(
-            "Tasks work in endpoints of FastAPI's routes and in their dependencies, and this is "
-            "neither: elsewhere use the runner that add_tasks(app) returned"
-        )
-    known: tuple[object, RequestTasks] | None = scope.get(_TASKS)
-    if known is not None and known[0] is stack:
-        return known[1]
-    app: _AppTasks = scope[_APP_TASKS]
-    run = exchange.begin(app.supervisor, scope.get("endpoint"))
-    _watch_route(stack, run)
-    tasks = RequestTasks(app.runner, run)
-    scope[_TASKS] = stack, tasks  # each run of a route has a stack of its own
-    return tasks
-
-
-Tasks = Annotated[RequestTasks, Depends(get_tasks)]
-"""What an endpoint or a dependency declares to schedule tasks: `tasks: Tasks`."""
-
-
-def _watch_route(stack: AsyncExitStack[bool | None], run: RouteRun) -> None:
-    """Have the run told when FastAPI's function scope ends, after all its dependencies."""
-
-    def route_ended(_: Any, error: BaseException | None, __: Any) -> None:
-        if error is None or _is_disconnect(error):
-            run.reach("after_route")
-        else:
-            run.route_failed(error)
-
-    # Exit callbacks run last in, first out, and dependencies before this one in a signature have
-    # put theirs there already: so slide ours in under them.
-    earlier = stack.pop_all()
-    stack.push(route_ended)
-    stack.push_async_exit(earlier)
-
-
-def _is_disconnect(error: BaseException) -> bool:
-    """Whether it is one, or a group of nothing else."""
-    return all(
-        is_a(part, WebSocketDisconnect) or is_a(part, BaseExceptionGroup)
-        for part in parts_of(error)
-    )
+        scope[APP_TASKS] = outer  # a middleware may try another app

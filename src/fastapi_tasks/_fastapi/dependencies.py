@@ -1,0 +1,177 @@
+"""FastAPI dependencies of tasks: what a task gets is found at `schedule()`, and opened in the task.
+
+Theory of operation
+-------------------
+
+For each task the core asks `Injector.find()`, which looks at the task's function: which of its
+parameters does FastAPI fill (`parameters`), and which of those has the caller left out? Of these a
+plan is made (`plan`), and each attempt of the task carries it out (`resolution`).
+
+Most functions have no dependencies, and each `schedule()` call pays for finding that out. So it is
+remembered of functions, without keeping any alive: those without dependencies are in a weak set.
+The others bear what was found as an attribute, since it leads to dependencies, and these may lead
+back to the function: as a value in a weak dictionary it would never go.
+
+`app.dependency_overrides` are looked up at the `schedule()` call, too: a test that clears them
+while tasks still run must not send those to the real database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import FunctionType, MethodType
+from typing import Any
+from weakref import WeakSet, ref
+
+from fastapi import FastAPI
+
+from .._core.attempt import Attempt
+from .._core.function import WRAPPERS, function_name
+from .._core.supervised import SupervisedTask
+from .injected import INJECTED
+from .parameters import Wanted, is_mark, wanted_by
+from .plan import Plan
+from .resolution import Resolution
+from .tasks import AppTasks
+
+_ATTRIBUTE = "__fastapi_tasks__"
+_without_dependencies: WeakSet[Callable[..., Any]] = WeakSet()
+
+
+class Injector:
+    """Finds the dependencies of an app's tasks.
+
+    Attributes:
+        app: whose overrides and state they get.
+        tasks: what `add_tasks()` has made for it.
+        state: what the app's lifespan has yielded, if the server supports that.
+    """
+
+    def __init__(self, app: FastAPI, tasks: AppTasks) -> None:
+        self.app: FastAPI = app
+        self.tasks: AppTasks = tasks
+        self.state: Mapping[str, Any] | None = None
+
+    def find(self, task: SupervisedTask[..., Any]) -> Injection | None:
+        """Find what a task's function gets from FastAPI, if that is anything.
+
+        Raises:
+            TypeError: a task cannot have it.
+        """
+        try:
+            found = _look_at(task.func)
+        except Exception:  # a proxy, or a mock, that raises when it is asked
+            return None
+        if found is None or not (wanted := found.left_out_by(task)):
+            return None
+        if self.app.dependency_overrides:
+            return Injection(Plan(found.name, wanted, {**self.app.dependency_overrides}), self)
+        names = tuple(each.name for each in wanted)
+        plan = found.plans.get(names)
+        if plan is None:
+            plan = found.plans[names] = Plan(found.name, wanted, {})
+        return Injection(plan, self)
+
+
+class Injection:
+    """The dependencies of one task."""
+
+    __slots__ = ("_injector", "_plan")
+
+    def __init__(self, plan: Plan, injector: Injector) -> None:
+        self._plan = plan
+        self._injector = injector
+
+    async def open(self, attempt: Attempt) -> None:
+        resolution = Resolution(attempt, self._injector)
+        try:
+            await self._plan.open(resolution)
+        finally:
+            resolution.clear()
+
+
+class _Found:
+    """What was found of a function, or a class, that has dependencies.
+
+    Attributes:
+        name: the function's.
+        plans: without overrides, by the names of the parameters that are left to fill.
+    """
+
+    def __init__(self, called: Callable[..., Any], wanted: tuple[Wanted, ...]) -> None:
+        self.name: str = function_name(called)
+        self.plans: dict[tuple[str, ...], Plan] = {}
+        self._called = ref(called)
+        self._wanted = wanted
+
+    def is_of(self, called: Callable[..., Any]) -> bool:
+        """Whether it is that one: decorators copy the attributes of what they wrap."""
+        return self._called() is called
+
+    def left_out_by(self, task: SupervisedTask[..., Any]) -> tuple[Wanted, ...]:
+        count, names = len(task.args), {*task.kwargs}
+        for layer in _layers(task.func):
+            if issubclass(type(layer), partial):
+                count += len(layer.args)
+                names.update(layer.keywords)
+            elif not issubclass(type(layer), (FunctionType, type, *WRAPPERS)):
+                count += 1  # the object that it is called on
+        return tuple(
+            each for each in self._wanted if not (0 <= each.position < count or each.name in names)
+        )
+
+
+def _layers(func: Any) -> Iterator[Any]:
+    """A callable, and what it calls, down to a function or a class, as far as that is known."""
+    while True:
+        yield func
+        kind = type(func)
+        if issubclass(kind, partial):
+            func = func.func
+        elif kind is MethodType:
+            func = func.__func__
+        elif issubclass(kind, WRAPPERS):
+            func = func.__wrapped__
+        elif kind is FunctionType or issubclass(kind, type):
+            return
+        else:
+            func = kind.__call__
+            if type(func) is not FunctionType:
+                return
+
+
+def _look_at(func: Any) -> _Found | None:
+    """What there is to know of a callable; `None` if it has no dependencies."""
+    if type(func) is not FunctionType:
+        *_, func = _layers(func)
+        if not issubclass(type(func), (FunctionType, type)):
+            return None  # written in C
+    found: _Found | None = func.__dict__.get(_ATTRIBUTE)
+    if found is not None and found.is_of(func):
+        return found
+    if _is_plain(func) or func in _without_dependencies:
+        return None
+    wanted = wanted_by(func, is_task=True)
+    if not wanted:
+        _without_dependencies.add(func)
+        return None
+    found = _Found(func, wanted)
+    setattr(func, _ATTRIBUTE, found)
+    return found
+
+
+def _is_plain(func: Any) -> bool:
+    """Whether it certainly has none, which this finds out sooner than `inspect` would."""
+    if type(func) is not FunctionType or func.__dict__:
+        return False
+    defaults = func.__defaults__ or ()
+    if func.__kwdefaults__:
+        defaults += tuple(func.__kwdefaults__.values())
+    for default in defaults:
+        if default is INJECTED or is_mark(default):
+            return False
+    for annotation in func.__annotations__.values():
+        if annotation is not None and not issubclass(type(annotation), type):
+            return False
+    return True

@@ -1,0 +1,172 @@
+"""What a function asks FastAPI for: the parameters of its signature, as FastAPI reads them.
+
+FastAPI's own analysis makes query parameters of a task's arguments, and keeps what it finds in
+classes that change between versions. What is read here is public: `fastapi.params.Depends` and
+`Security`, and the `FieldInfo` that `Query()`, `Header()` and the like are. Tested with FastAPI
+0.134 to 0.165.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from inspect import Parameter
+from types import FunctionType
+from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin
+
+from fastapi import BackgroundTasks, Response, UploadFile, WebSocket, params
+from fastapi.requests import HTTPConnection
+from fastapi.security import SecurityScopes
+from pydantic.fields import FieldInfo
+
+from .._core.function import type_name, unwrap
+from .injected import INJECTED
+
+_EMPTY = Parameter.empty
+_UNKNOWN = object()  # an annotation that cannot be evaluated
+_MARKS = (params.Depends, FieldInfo)
+
+
+class Dependency(NamedTuple):
+    """A parameter that a dependency fills."""
+
+    mark: params.Depends
+    call: Callable[..., Any]
+
+
+class Refusal(NamedTuple):
+    """A parameter that nothing can fill in a task."""
+
+    what: str
+
+
+class Connection:
+    """A parameter for the `Request`, or the `HTTPConnection`."""
+
+
+class Scopes:
+    """A parameter for the `SecurityScopes`."""
+
+
+Wish: TypeAlias = Dependency | Refusal | type[Connection] | type[Scopes]
+
+
+_WISHES: dict[type, Wish | None] = {
+    WebSocket: None,  # which is an HTTPConnection, too
+    HTTPConnection: Connection,
+    SecurityScopes: Scopes,
+    Response: None,
+    BackgroundTasks: None,
+    UploadFile: None,
+}
+
+
+class Wanted(NamedTuple):
+    """A parameter that a function does not expect from its caller.
+
+    Attributes:
+        position: its place among those that can be passed by position, -1 if it is not one.
+    """
+
+    name: str
+    wish: Wish
+    position: int
+    is_positional_only: bool
+
+
+def wanted_by(func: Callable[..., Any], *, is_task: bool) -> tuple[Wanted, ...]:
+    """The parameters that FastAPI fills; of a task's own function, most are its caller's business.
+
+    Raises:
+        Exception: whatever the function's `__signature__` and the like raise.
+    """
+    return tuple(_wanted_by(func, is_task))
+
+
+def _wanted_by(func: Callable[..., Any], is_task: bool) -> Iterator[Wanted]:
+    try:
+        parameters = inspect.signature(func).parameters.values()
+    except ValueError:  # a builtin without a signature
+        return
+    names = _globals_of(func)
+    for position, parameter in enumerate(parameters):
+        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
+            continue
+        wish = _wish_of(parameter, _evaluate(parameter.annotation, names), is_task)
+        if wish is not None:
+            yield Wanted(
+                parameter.name,
+                wish,
+                -1 if parameter.kind is Parameter.KEYWORD_ONLY else position,
+                parameter.kind is Parameter.POSITIONAL_ONLY,
+            )
+
+
+def _wish_of(parameter: Parameter, annotation: Any, is_task: bool) -> Wish | None:
+    name, default = parameter.name, parameter.default
+    kind, mark = _kind_and_mark(annotation)
+    if is_mark(default):
+        mark = default
+    if isinstance(mark, params.Depends):
+        return _depends(name, kind, mark)
+    if default is not INJECTED and is_task:  # its caller's business; but a mark is no value
+        return _of_request(name, mark) if is_mark(default) else None
+    for each, wish in _WISHES.items():
+        if isinstance(kind, type) and issubclass(kind, each):
+            return wish or Refusal(f"{name!r} is the {each.__name__} of a request")
+    if mark is not None:
+        return _of_request(name, mark)
+    if default is INJECTED:
+        problem = "names no dependency" if _is_known(kind) else "is missing, or cannot be evaluated"
+        return Refusal(f"the annotation of {name!r} {problem}")
+    return Refusal(f"{name!r} is a parameter of a request") if default is _EMPTY else None
+
+
+def _depends(name: str, kind: Any, mark: params.Depends) -> Wish:
+    if mark.dependency is not None:
+        return Dependency(mark, mark.dependency)
+    if _is_known(kind):
+        return Dependency(mark, kind)
+    return Refusal(f"the annotation of {name!r} is missing, or cannot be evaluated")
+
+
+def _is_known(kind: object) -> bool:
+    return kind is not _EMPTY and kind is not _UNKNOWN
+
+
+def _kind_and_mark(annotation: Any) -> tuple[Any, Any]:
+    """The type, and the last of what FastAPI has to know of it."""
+    while type_name(annotation) == "TypeAliasType":  # there are two, and one needs Python 3.12
+        annotation = annotation.__value__
+    if get_origin(annotation) is not Annotated:
+        return annotation, None
+    kind, *metadata = get_args(annotation)
+    return kind, next(filter(is_mark, reversed(metadata)), None)
+
+
+def _of_request(name: str, mark: object) -> Refusal:
+    return Refusal(f"{name!r} is {type_name(mark)}() of a request")
+
+
+def is_mark(value: object) -> bool:
+    return issubclass(type(value), _MARKS)
+
+
+def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
+    """Each by itself: a task may have others with types that are there for type checkers only."""
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, names)  # as `typing.get_type_hints()` does
+    except Exception:
+        return _UNKNOWN
+
+
+def _globals_of(func: Callable[..., Any]) -> dict[str, Any]:
+    func = inspect.unwrap(unwrap(func))
+    if inspect.isclass(func):
+        func = func.__init__
+    elif not isinstance(getattr(func, "__func__", func), FunctionType):
+        func = type(func).__call__
+    names: dict[str, Any] = getattr(getattr(func, "__func__", func), "__globals__", {})
+    return names

@@ -1,0 +1,208 @@
+"""The plan of a task's dependencies: which are opened, in which order, from what.
+
+It is made at the `schedule()` call, where what a task cannot have is refused, and used by each
+attempt. FastAPI's caching is decided here: each dependency is one step, however often it is asked
+for, unless it says `use_cache=False`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn, TypeAlias
+
+from fastapi import params
+from fastapi.security import SecurityScopes
+from fastapi.security.base import SecurityBase
+
+from .._core.function import function_name, type_name, unwrap
+from .._core.supervised import current_task
+from .parameters import Connection, Dependency, Refusal, Scopes, Wanted, wanted_by
+from .resolution import (
+    Async,
+    AsyncYield,
+    Called,
+    Given,
+    Limited,
+    Resolution,
+    Step,
+    Sync,
+    SyncYield,
+)
+from .tasks import get_tasks
+
+Overrides: TypeAlias = Mapping[Callable[..., Any], Callable[..., Any]]
+
+_GIVEN: dict[Callable[..., Any], Given] = {  # without the thread that a sync one would take
+    get_tasks: Given(lambda resolution: resolution.tasks),
+    current_task: Given(lambda resolution: resolution.attempt.task),
+}
+_CONNECTION = Given(lambda resolution: resolution.connection)
+
+
+class Plan:
+    """What fills the parameters of a task's function that its caller leaves out."""
+
+    def __init__(self, name: str, wanted: Iterable[Wanted], overrides: Overrides) -> None:
+        """Make the plan for the function of that name.
+
+        Raises:
+            TypeError: a task cannot have something of it.
+        """
+        planner = _Planner(overrides)
+        by_name: dict[str, int] = {}
+        by_position: list[int] = []
+        for each in wanted:
+            index = planner.plan(each, _Chain((name,), (), each.name)).step
+            if each.is_positional_only:
+                by_position.append(index)
+            else:
+                by_name[each.name] = index
+        self._steps = tuple(planner.steps)
+        self._by_position = tuple(by_position)
+        self._by_name = tuple(by_name.items())
+
+    async def open(self, resolution: Resolution) -> None:
+        """Open all, and add their values to the arguments of the attempt."""
+        for step in self._steps:
+            resolution.values.append(await step.open(resolution))
+        attempt = resolution.attempt
+        attempt.args += tuple(resolution.values[index] for index in self._by_position)
+        attempt.kwargs = {
+            **attempt.kwargs,
+            **{name: resolution.values[index] for name, index in self._by_name},
+        }
+
+
+class _Chain(NamedTuple):
+    """The way from the task to a dependency.
+
+    Attributes:
+        names: of the functions, the task's own one first.
+        funcs: the dependencies.
+        argument: the task's argument that it began with.
+        scopes: what `Security()` has asked for on the way.
+    """
+
+    names: tuple[str, ...]
+    funcs: tuple[Callable[..., Any], ...]
+    argument: str
+    scopes: tuple[str, ...] = ()
+
+    def longer(self, func: Callable[..., Any], scopes: Iterable[str]) -> _Chain:
+        return _Chain(
+            (*self.names, function_name(func)),
+            (*self.funcs, func),
+            self.argument,
+            tuple(dict.fromkeys((*self.scopes, *scopes))),
+        )
+
+    def refuse(self, what: str) -> NoReturn:
+        raise TypeError(
+            f"a task cannot have what {' -> '.join(self.names)} asks for: {what}; pass "
+            f"{self.argument}= to schedule(), override the dependency, or write one without that"
+        )
+
+
+class _Planned(NamedTuple):
+    """What gives a value: the index of a step, and whether `Security()` makes a difference."""
+
+    step: int
+    uses_scopes: bool
+
+
+class _Planner:
+    """Makes the steps of one function."""
+
+    def __init__(self, overrides: Overrides) -> None:
+        self._overrides = overrides
+        self._known: dict[Hashable, int] = {}
+        self.steps: list[Step] = []
+
+    def plan(self, wanted: Wanted, chain: _Chain) -> _Planned:
+        """Plan what fills a parameter of the last function of the chain."""
+        wish = wanted.wish
+        if isinstance(wish, Dependency):
+            return self._plan_dependency(wish, chain)
+        if isinstance(wish, Refusal):
+            chain.refuse(wish.what)
+        if wish is Connection:
+            return _Planned(self._add(Connection, _CONNECTION), uses_scopes=False)
+        scopes = chain.scopes
+        step = Given(lambda _: SecurityScopes([*scopes]))
+        return _Planned(self._add((Scopes, scopes), step), uses_scopes=True)
+
+    def _plan_dependency(self, wish: Dependency, chain: _Chain) -> _Planned:
+        mark, original = wish
+        try:
+            func = self._overrides.get(original, original)
+            given = _GIVEN.get(func)
+        except TypeError:
+            chain.refuse(f"Depends() of something that has no hash, a {type_name(original)}")
+        if given is not None:
+            return _Planned(self._add(func, given), uses_scopes=False)
+        own_scopes = tuple(getattr(mark, "scopes", None) or ())
+        deeper = chain.longer(func, own_scopes)
+        if func in chain.funcs:
+            deeper.refuse("it depends on itself")
+        if isinstance(inspect.unwrap(unwrap(func)), SecurityBase):
+            deeper.refuse("it reads a request, to tell who has sent it")
+        parts = {each.name: self.plan(each, deeper) for each in _wanted_by(func, deeper)}
+        uses_scopes = bool(own_scopes) or any(part.uses_scopes for part in parts.values())
+        key = (
+            original,
+            tuple(sorted(deeper.scopes)) if uses_scopes else (),
+            mark.scope or (_makes_generators(original) and "request"),
+        )
+        step = _step(func, mark, {name: part.step for name, part in parts.items()})
+        return _Planned(self._add(key, step, again=not mark.use_cache), uses_scopes)
+
+    def _add(self, key: Hashable, step: Step, *, again: bool = False) -> int:
+        """Add a step, if there is none with that key, or `again`; return its index."""
+        if key in self._known and not again:
+            return self._known[key]
+        self.steps.append(step)
+        index = len(self.steps) - 1
+        self._known.setdefault(key, index)
+        return index
+
+
+def _wanted_by(func: Callable[..., Any], chain: _Chain) -> tuple[Wanted, ...]:
+    try:
+        return wanted_by(func, is_task=False)
+    except Exception as exc:
+        raise TypeError(
+            f"the signature of {' -> '.join(chain.names)} cannot be read: {type_name(exc)}"
+        ) from exc
+
+
+def _step(func: Callable[..., Any], mark: params.Depends, arguments: Mapping[str, int]) -> Step:
+    step = _kind(func)(func, arguments, closes_first=mark.scope == "function")
+    is_limited = getattr(mark, "max_concurrency", None) is not None
+    return Limited(step, mark) if is_limited else step
+
+
+def _kind(func: Callable[..., Any]) -> type[Called]:
+    """How it is called, as FastAPI finds out: decorators with `functools.wraps()` do not matter."""
+    kinds = {
+        inspect.isasyncgenfunction: AsyncYield,
+        inspect.isgeneratorfunction: SyncYield,
+        inspect.iscoroutinefunction: Async,
+    }
+    for predicate, kind in kinds.items():
+        if any(predicate(each) for each in _guises(func)):
+            return kind
+    return Sync
+
+
+def _makes_generators(func: Callable[..., Any]) -> bool:
+    return _kind(func) in (AsyncYield, SyncYield)
+
+
+def _guises(func: Any) -> Iterator[Any]:
+    """A function without and with what is around it; of an object, its `__call__`."""
+    func = unwrap(func)
+    for each in (func, inspect.unwrap(func)):
+        yield each
+        if not inspect.isclass(each):
+            yield inspect.unwrap(type(each).__call__)

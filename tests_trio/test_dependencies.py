@@ -1,0 +1,1396 @@
+"""FastAPI dependencies of tasks: what a task gets, when it is opened and closed, and what is refused."""
+
+import contextlib
+import contextvars
+import copy
+import functools
+import gc
+import pickle
+import threading
+import weakref
+from typing import TYPE_CHECKING, Annotated, Any
+
+import anyio
+import pytest
+from anyio import from_thread
+from anyio.lowlevel import checkpoint
+from fastapi import (
+    BackgroundTasks,
+    Body,
+    Cookie,
+    Depends,
+    FastAPI,
+    File,
+    Form,
+    Header,
+    HTTPException,
+    Path,
+    Query,
+    Request,
+    Response,
+    Security,
+    UploadFile,
+    WebSocket,
+)
+from fastapi.requests import HTTPConnection
+from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+
+from fastapi_tasks import (
+    INJECTED,
+    FastAPITasksError,
+    Instrument,
+    RequestTasks,
+    Task,
+    Tasks,
+    TaskState,
+    add_tasks,
+    current_task,
+    get_tasks,
+)
+from tests_trio.support import Journal, make_app, serving, twice
+from tests_trio.test_references import shown_by_us
+
+if TYPE_CHECKING:
+    from decimal import Decimal as OnlyForTypeCheckers
+
+
+def opens(journal, name, *, before=None, after=None):
+    """A generator dependency that writes when it is opened, what it sees, and when it is closed."""
+
+    async def dependency():
+        journal.append(f"{name} opens")
+        try:
+            if before is not None:
+                await before()
+            yield name
+        except BaseException as exc:
+            journal.append(
+                f"{name} sees {type(exc).__name__.replace('CancelledError', 'Cancelled')}"
+            )
+            raise
+        finally:
+            if after is not None:
+                await after()
+            journal.append(f"{name} closes")
+
+    return dependency
+
+
+def opens_in_thread(journal, name):
+    def dependency():
+        journal.append(f"{name} opens")
+        try:
+            yield name
+        except BaseException as exc:
+            journal.append(
+                f"{name} sees {type(exc).__name__.replace('CancelledError', 'Cancelled')}"
+            )
+            raise
+        finally:
+            journal.append(f"{name} closes")
+
+    return dependency
+
+
+def takes(dependency):
+    """An async function that gets a dependency and returns it."""
+
+    async def work(value: Annotated[Any, Depends(dependency)] = INJECTED):
+        return value
+
+    return work
+
+
+# What a task gets.
+
+
+@pytest.mark.real_time
+async def test_kinds_of_dependencies():
+    """Whatever can be a dependency of an endpoint can be one of a task."""
+    app = make_app()
+
+    async def of_async():
+        return "async"
+
+    def of_sync():
+        return f"sync {threading.current_thread() is not threading.main_thread()}"
+
+    async def of_async_generator():
+        yield "async generator"
+
+    def of_generator():
+        yield "generator"
+
+    class Settings:
+        def __init__(self, name: Annotated[str, Depends(of_async)], size: int = 3):
+            self.name, self.size = name, size
+
+    class Callable:
+        async def __call__(self, name: Annotated[str, Depends(of_async)]):
+            return f"callable {name}"
+
+        def method(self):
+            return "method"
+
+        async def yields(self):
+            yield "method that yields"
+
+    def wrapped(func):
+        @functools.wraps(func)
+        def wrapper(*args, **kwargs):
+            return func(*args, **kwargs)
+
+        return wrapper
+
+    async def with_arguments(prefix, *args, name: Annotated[str, Depends(of_async)], **kwargs):
+        return prefix + name
+
+    async def work(
+        settings: Annotated[Settings, Depends()] = INJECTED,
+        plain: str = Depends(of_async),
+        **rest: Any,
+    ):
+        return settings.name, settings.size, plain
+
+    kinds = {
+        "async": of_async,
+        "sync True": of_sync,
+        "async generator": of_async_generator,
+        "generator": of_generator,
+        "callable async": Callable(),
+        "method": Callable().method,
+        "method that yields": Callable().yields,
+        "partial async": functools.partial(with_arguments, "partial "),
+    }
+    async with serving(app):
+        for value, dependency in kinds.items():
+            assert await app.state.runner.schedule(takes(dependency)) == value
+        assert await app.state.runner.schedule(takes(wrapped(of_async))) == "async"
+        assert (
+            await app.state.runner.schedule(takes(wrapped(of_async_generator))) == "async generator"
+        )
+        assert await app.state.runner.schedule(work) == ("async", 3, "async")
+
+
+@pytest.mark.real_time
+async def test_kinds_of_tasks():
+    """Async functions and others, methods, partials, objects, classes and decorated ones get them."""
+    app = make_app()
+    runner = app.state.runner
+
+    async def get_name():
+        return "name"
+
+    Name = Annotated[str, Depends(get_name)]
+
+    async def of_async(number: int, name: Name = INJECTED):
+        return number, name
+
+    def of_sync(number: int, name: Name = INJECTED):
+        return number, name
+
+    async def without_default(number: int, name: Name):
+        return number, name
+
+    async def positional_only(number: int, name: Name = INJECTED, /, other: Name = INJECTED):
+        return number, name + other
+
+    async def keyword_only(number: int, *, name: Name = INJECTED):
+        return number, name
+
+    class Sender:
+        async def method(self, number: int, name: Name = INJECTED):
+            return number, name
+
+        @classmethod
+        async def of_class(cls, number: int, name: Name = INJECTED):
+            return number, name
+
+        @staticmethod
+        async def static(number: int, name: Name = INJECTED):
+            return number, name
+
+        async def __call__(self, number: int, name: Name = INJECTED):
+            return number, name
+
+    class Pair(tuple):  # noqa: SLOT001
+        def __new__(cls, number: int, name: Name = INJECTED):
+            return super().__new__(cls, (number, name))
+
+        def __init__(self, number: int, name: Name = INJECTED):
+            pass
+
+    @functools.wraps(of_async)
+    async def decorated(*args, **kwargs):
+        return await of_async(*args, **kwargs)
+
+    sender = Sender()
+    tasks = [of_async, of_sync, without_default, keyword_only, decorated, Pair]
+    tasks += [sender.method, sender.of_class, sender.static, sender, functools.lru_cache(of_sync)]
+    async with serving(app):
+        for func in tasks:
+            for _ in range(2):  # the second time it is known
+                assert await runner.schedule(func, 1) == (1, "name"), func
+            assert await runner.schedule(functools.partial(func, 2)) == (2, "name"), func
+            assert await runner.schedule(functools.partial(func, number=2)) == (2, "name"), func
+        assert await runner.schedule(positional_only, 1) == (1, "namename")
+        assert await runner.schedule(functools.partial(positional_only, 1)) == (1, "namename")
+
+
+async def test_explicit_arguments():
+    """What the caller passes is taken, and its dependency is not opened."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    class Sender:
+        async def send(
+            self, number: int, name: Annotated[str, Depends(opens(journal, "name"))] = INJECTED
+        ):
+            return number, name
+
+    send = Sender().send
+    async with serving(app):
+        assert await runner.schedule(send, 1, "mine") == (1, "mine")
+        assert await runner.schedule(send, 1, name="mine") == (1, "mine")
+        assert await runner.schedule(send, number=1, name="mine") == (1, "mine")
+        assert await runner.schedule(functools.partial(send, 1), "mine") == (1, "mine")
+        assert await runner.schedule(functools.partial(send, 1, "mine")) == (1, "mine")
+        assert await runner.schedule(functools.partial(send, name="mine"), 1) == (1, "mine")
+        assert await send(1, "mine") == (1, "mine")
+        assert journal == []
+        assert await runner.schedule(send, 1) == (1, "name")
+
+
+async def test_nested_and_cached():
+    """Once for each attempt, in FastAPI's order; `use_cache=False` opens one more."""
+    app, journal = make_app(), Journal()
+
+    async def config():
+        journal.append("config")
+        return len(journal)
+
+    async def session(config: Annotated[int, Depends(config)]):
+        journal.append("session")
+        return config
+
+    async def user(
+        session: Annotated[int, Depends(session)],
+        config: Annotated[int, Depends(config)],
+        fresh: Annotated[int, Depends(config, use_cache=False)],
+    ):
+        journal.append("user")
+        return session, config, fresh
+
+    async def work(
+        session: Annotated[int, Depends(session)] = INJECTED,
+        user: Annotated[tuple[int, ...], Depends(user)] = INJECTED,
+        once_more: Annotated[int, Depends(config, use_cache=False)] = INJECTED,
+    ):
+        return session, user, once_more
+
+    async with serving(app):
+        for _ in range(2):
+            assert await app.state.runner.schedule(work) == (1, (1, 1, 3), 5)
+            assert journal == ["config", "session", "config", "user", "config"]
+            journal.clear()
+
+
+async def test_security_scopes():
+    """`Security()` scopes add up on the way, and make a difference to what is cached."""
+    app = make_app()
+
+    async def user(scopes: SecurityScopes):
+        return scopes.scopes
+
+    async def admin(user: Annotated[list[str], Security(user, scopes=["admin", "me"])]):
+        return user
+
+    async def scopeless():
+        return object()
+
+    async def work(
+        one: Annotated[list[str], Security(user, scopes=["me"])] = INJECTED,
+        two: Annotated[list[str], Security(admin, scopes=["me"])] = INJECTED,
+        none: Annotated[list[str], Depends(user)] = INJECTED,
+        own: SecurityScopes = INJECTED,
+        first: Annotated[object, Depends(scopeless)] = INJECTED,
+        second: Annotated[object, Depends(scopeless)] = INJECTED,
+    ):
+        assert first is second
+        return one, two, none, own.scopes
+
+    async with serving(app):
+        assert await app.state.runner.schedule(work) == (["me"], ["me", "admin"], [], [])
+
+
+async def test_annotations():
+    """Each annotation is looked at by itself: others may be there for type checkers alone."""
+    app = make_app()
+
+    async def fine(amount: "OnlyForTypeCheckers", request: "Request" = INJECTED):
+        return amount, request.app
+
+    async def without(amount: "OnlyForTypeCheckers", *, request: Request | None = None):
+        return amount, request
+
+    async def unknown(session: "OnlyForTypeCheckers" = INJECTED): ...
+
+    async def missing(session=INJECTED): ...
+
+    async def ordinary(session: int = INJECTED): ...
+
+    async def unknown_dependency(session: "OnlyForTypeCheckers" = Depends()): ...
+
+    async with serving(app):
+        assert await app.state.runner.schedule(fine, 3) == (3, app)
+        assert await app.state.runner.schedule(without, 3) == (3, None)
+        for func in (unknown, missing, unknown_dependency):
+            with pytest.raises(TypeError, match=r"'session' is missing, or cannot be evaluated"):
+                app.state.runner.schedule(func)
+        with pytest.raises(TypeError, match="the annotation of 'session' names no dependency"):
+            app.state.runner.schedule(ordinary)
+        assert app.state.runner.statistics().scheduled == 2
+
+
+async def test_the_connection():
+    """`Request` and `HTTPConnection` have the app and the lifespan's state, and nothing else."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        yield {"pool": "the pool"}
+
+    app = FastAPI(lifespan=lifespan)
+    runner = add_tasks(app)
+
+    async def get_pool(request: Request, connection: HTTPConnection):
+        assert request is connection
+        assert isinstance(request, Request)
+        request.state.seen = getattr(request.state, "seen", 0) + 1  # goes to no other task
+        return request.app, request.state.pool, request.state.seen, bool(request)
+
+    async def read(what, request: Request = INJECTED):
+        return what(request)
+
+    async with serving(app):
+        for _ in range(2):
+            assert await runner.schedule(takes(get_pool)) == (app, "the pool", 1, True)
+        for what in (
+            lambda request: request.headers,
+            lambda request: request["path"],
+            lambda request: request.client,
+            len,
+        ):
+            with pytest.raises(FastAPITasksError, match="a task has no request"):
+                await runner.schedule(read, what)
+        assert not hasattr(await runner.schedule(read, lambda request: request), "__html__")
+
+    app = make_app()
+    async with serving(app, state=False) as server:
+        state = await app.state.runner.schedule(read, lambda request: request.state)
+        assert not hasattr(state, "pool")
+    assert "state" not in server.scope
+
+
+async def test_tasks_and_the_runner_and_the_task():
+    """A task gets the `Tasks` of its request, the runner by them, and itself."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    async def get_me(task: Annotated[Task[..., Any], Depends(current_task)]):
+        return task, current_task()
+
+    async def work(
+        tasks: Tasks = INJECTED,
+        me: Annotated[Any, Depends(get_me)] = INJECTED,
+        by_name: RequestTasks = Depends(get_tasks),
+    ):
+        assert me == (current_task(), current_task())
+        assert by_name is tasks
+        assert tasks.runner is runner
+        await anyio.sleep(1)
+        tasks.schedule(journal.task("now"))
+        tasks.after_response.schedule(journal.task("after response"))
+        journal.append("end")
+        return me[0]
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.task(hold_response=True).schedule(work)
+
+    async with serving(app) as server:
+        task = runner.schedule(work)
+        assert await task is task
+        await runner.join()
+        assert journal == ["end", "now", "after response"]
+        journal.clear()
+        await server.call_raw(send=journal.send)
+        await runner.join()
+    assert journal == [
+        "end",
+        "now",
+        "http.response.start",
+        "http.response.body",
+        "after response",
+    ]
+
+
+@pytest.mark.real_time
+async def test_current_task():
+    """From anywhere in a task: its threads, its groups, its error handler; nowhere else."""
+    app, seen = make_app(), []
+    runner = app.state.runner
+
+    def here():
+        try:
+            seen.append(current_task())
+        except FastAPITasksError:
+            seen.append(None)
+
+    async def ahere():
+        here()
+
+    def work():
+        here()
+        from_thread.run(ahere)
+        raise ValueError
+
+    async def child(*, task_status):
+        task_status.started()
+        await ended.wait()
+        here()
+
+    def handler(task, error):
+        here()
+        from_thread.run(group.start, child)
+
+    with pytest.raises(FastAPITasksError, match="no task runs this: call current_task"):
+        current_task()
+    async with serving(app):
+        ended = anyio.Event()
+        async with anyio.create_task_group() as group:
+            task = runner.task(on_error=handler).schedule(work)
+            await task.finished.wait()
+            ended.set()
+        other = runner.schedule(ahere)
+        await other.finished.wait()
+        here()
+    assert seen == [task, task, task, None, other, None]
+
+
+# How it ends.
+
+
+@pytest.mark.real_time
+async def test_what_dependencies_see():
+    """A generator sees the end of the call, and is closed once, in the reverse order."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+    outer, inner = opens(journal, "outer"), opens_in_thread(journal, "inner")
+
+    async def work(
+        end,
+        outer: Annotated[str, Depends(outer)] = INJECTED,
+        inner: Annotated[str, Depends(inner)] = INJECTED,
+    ):
+        journal.append("call")
+        await end()
+
+    async def fail():
+        raise HTTPException(404)
+
+    async def swallow():
+        with contextlib.suppress(anyio.get_cancelled_exc_class()):
+            await anyio.sleep_forever()
+
+    async def of(end, how, *, cancel=False, **options):
+        journal.clear()
+        task = runner.task(**options).schedule(work, end)
+        if cancel:
+            await task.started.wait()
+            while "call" not in journal:
+                await anyio.sleep(0.001)
+            task.cancel()
+        await task.finished.wait()
+        sees = (
+            [] if how is None else [f"inner sees {how}"],
+            [] if how is None else [f"outer sees {how}"],
+        )
+        once = [
+            "outer opens",
+            "inner opens",
+            "call",
+            *sees[0],
+            "inner closes",
+            *sees[1],
+            "outer closes",
+        ]
+        return task, once
+
+    async with serving(app):
+        task, once = await of(checkpoint, None)
+        assert (task.state, journal) == (TaskState.SUCCEEDED, once)
+        task, once = await of(fail, "HTTPException")
+        assert (task.state, journal) == (TaskState.FAILED, once)
+        task, once = await of(anyio.sleep_forever, "TimeoutError", timeout=0.02)
+        assert (type(task.exception), journal) == (TimeoutError, once)
+        task, once = await of(anyio.sleep_forever, "Cancelled", cancel=True)
+        assert (task.state, journal) == (TaskState.CANCELLED, once)
+        task, once = await of(swallow, None, cancel=True)
+        assert (task.state, journal) == (TaskState.SUCCEEDED, once)
+        task, once = await of(fail, "HTTPException", retry=twice)
+        assert (task.attempts, journal) == (2, once * 2)
+        with contextlib.suppress(HTTPException):
+            journal.clear()
+            await task()
+        assert (task.attempts, journal) == (2, once)
+
+
+async def test_scopes():
+    """What is of function scope is closed first; each scope is closed in the reverse order."""
+    app, journal = make_app(), Journal()
+
+    async def work(
+        a: Annotated[str, Depends(opens(journal, "a"), scope="function")] = INJECTED,
+        b: Annotated[str, Depends(opens(journal, "b"))] = INJECTED,
+        c: Annotated[str, Depends(opens(journal, "c"), scope="function")] = INJECTED,
+        d: Annotated[str, Depends(opens(journal, "d"), scope="request")] = INJECTED,
+    ): ...
+
+    async with serving(app):
+        await app.state.runner.schedule(work)
+    assert journal == [
+        *(f"{name} opens" for name in "abcd"),
+        *(f"{name} closes" for name in "cadb"),
+    ]
+
+
+async def test_what_dependencies_raise():
+    """A failure as they open or close is the task's, the latest one; swallowing one is no success."""
+    app, journal, errors = make_app(), Journal(), []
+    runner = app.state.runner
+
+    async def fails_to_open(before: Annotated[str, Depends(opens(journal, "before"))]):
+        raise HTTPException(401)
+        yield
+
+    async def fails_to_close(before: Annotated[str, Depends(opens(journal, "before"))]):
+        try:
+            yield
+        finally:
+            raise OSError("no commit")
+
+    async def swallows():
+        with contextlib.suppress(ValueError):
+            yield
+        journal.append("swallowed")
+
+    async def yields_not():
+        if journal is None:
+            yield
+
+    async def yields_twice():
+        yield
+        yield
+
+    async def stops():
+        raise StopAsyncIteration
+        yield
+
+    async def fail(value: Any):
+        raise ValueError
+
+    async def note(task, error):
+        errors.append(error)
+
+    async def of(dependency, func=None):
+        journal.clear()
+
+        async def work(value: Annotated[Any, Depends(dependency)] = INJECTED):
+            journal.append("call")
+            if func is not None:
+                await func(value)
+
+        task = runner.task(on_error=note).schedule(work)
+        await task.finished.wait()
+        return task.exception
+
+    async with serving(app):
+        assert isinstance(await of(fails_to_open), HTTPException)
+        assert journal == ["before opens", "before sees HTTPException", "before closes"]
+        assert isinstance(await of(fails_to_close), OSError)
+        assert journal == ["before opens", "call", "before sees OSError", "before closes"]
+        assert isinstance(error := await of(fails_to_close, fail), OSError)
+        assert isinstance(error.__context__, ValueError)
+        assert isinstance(await of(swallows, fail), ValueError)
+        assert journal == ["call", "swallowed"]
+        assert str(await of(yields_not)).endswith("yields_not' has not yielded")
+        assert str(await of(yields_twice)).endswith("yields_twice' yields twice")
+        assert str(await of(stops)) == "async generator raised StopAsyncIteration"
+    assert len(errors) == 7
+
+
+@pytest.mark.real_time
+async def test_what_dependencies_in_threads_raise():
+    """The same of those that are no coroutines."""
+    app = make_app()
+
+    def fails_to_open():
+        raise HTTPException(401)
+        yield
+
+    def fails_to_close():
+        yield
+        raise OSError("no commit")
+
+    def yields_not():
+        if app is None:
+            yield
+
+    def yields_twice():
+        yield
+        yield
+
+    def fails():
+        raise HTTPException(401)
+
+    async def of(dependency):
+        task = app.state.runner.schedule(takes(dependency))
+        await task.finished.wait()
+        return task.exception
+
+    async with serving(app):
+        assert isinstance(await of(fails_to_open), HTTPException)
+        assert isinstance(await of(fails), HTTPException)
+        assert isinstance(await of(fails_to_close), OSError)
+        assert str(await of(yields_not)).endswith("yields_not' has not yielded")
+        assert str(await of(yields_twice)).endswith("yields_twice' yields twice")
+
+
+class FrozenError(Exception):
+    """It does not let itself be changed."""
+
+    def __setattr__(self, name, value):
+        raise AttributeError(name)
+
+
+@pytest.mark.real_time
+@pytest.mark.parametrize(
+    "error",
+    [FrozenError(), StopAsyncIteration(), GeneratorExit(), SystemExit(), RuntimeError()],
+    ids=lambda error: type(error).__name__,
+)
+async def test_errors_that_pass_through_generators(error):
+    """The task fails with its own error, whichever it is, and all are closed."""
+    app, journal = make_app(), Journal()
+
+    def work(
+        a: Annotated[str, Depends(opens(journal, "a"))] = INJECTED,
+        b: Annotated[str, Depends(opens_in_thread(journal, "b"))] = INJECTED,
+    ):
+        raise error
+
+    async with serving(app):
+        task = app.state.runner.schedule(work)
+        await task.finished.wait()
+    assert task.exception is error
+    name = type(error).__name__
+    closing = ["b closes", f"a sees {name}", "a closes"]
+    assert journal == ["a opens", "b opens", f"b sees {name}", *closing]
+
+
+# Limits: time, threads, the shutdown.
+
+
+@pytest.mark.real_time
+async def test_the_timeout():
+    """It bounds the opening and the call, not the wait for a thread, nor the clean-up."""
+    app, journal = make_app(max_threads=1), Journal()
+    runner = app.state.runner
+    scheduler = runner.task(timeout=0.05)
+    has_thread, released = threading.Event(), threading.Event()
+
+    async def slow():
+        await anyio.sleep(0.2)
+
+    def late():
+        has_thread.set()
+        released.wait(5)
+        try:
+            yield
+        finally:
+            journal.append("late closes")
+
+    async def call(value: Annotated[Any, Depends(late)] = INJECTED):
+        journal.append("call")
+
+    def late_task(value: Annotated[str, Depends(opens(journal, "of late task"))] = INJECTED):
+        released.wait(5)
+        return value
+
+    async with serving(app):
+        assert (
+            await scheduler.schedule(takes(opens(journal, "slow to close", after=slow)))
+            == "slow to close"
+        )
+        assert journal == ["slow to close opens", "slow to close closes"]
+        journal.clear()
+        task = scheduler.schedule(takes(opens(journal, "slow", before=slow)))
+        with pytest.raises(TimeoutError, match=r"work' took longer than its timeout of 0.05 s"):
+            await task
+        assert journal == ["slow opens", "slow sees Cancelled", "slow closes"]
+        journal.clear()
+
+        # A thread cannot be cancelled: what comes after it is.
+        task = scheduler.schedule(call)
+        while not has_thread.is_set():
+            await anyio.sleep(0.001)
+        waiting = scheduler.schedule(late_task)
+        await anyio.sleep(0.1)
+        released.set()
+        with pytest.raises(TimeoutError):
+            await task
+        assert await waiting == "of late task"  # its time began with its thread
+        await task.finished.wait()
+        assert "late closes" in journal
+        assert "call" not in journal
+
+        released.clear()
+        task = scheduler.schedule(late_task)
+        await task.started.wait()
+        await anyio.sleep(0.1)
+        released.set()
+        assert await task == "of late task"  # and one that returns late has succeeded
+
+
+async def test_a_cancelled_task_has_not_timed_out():
+    """Nor when its time is up while it is being cancelled."""
+    app, journal = make_app(), Journal()
+
+    async def work(name: Annotated[str, Depends(opens(journal, "session"))] = INJECTED):
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(10)
+
+    async with serving(app):
+        task = app.state.runner.task(timeout=5).schedule(work)
+        await anyio.sleep(1)
+        task.cancel()
+        await task.finished.wait()
+    assert task.state is TaskState.CANCELLED
+    assert journal == ["session opens", "session sees Cancelled", "session closes"]
+
+
+@pytest.mark.real_time
+async def test_threads_of_dependencies():
+    """They are the runner's; a sync task lends its own to its dependencies."""
+    app = make_app(max_threads=1)
+    runner = app.state.runner
+    running, most = 0, 0
+
+    def count():
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        threading.Event().wait(0.01)  # time in which others would run
+        running -= 1
+
+    def generator():
+        count()
+        yield threading.get_ident()
+        count()
+
+    def sync_work(value: Annotated[int, Depends(generator)] = INJECTED):
+        count()
+        return value
+
+    async def work(value: Annotated[int, Depends(generator)] = INJECTED):
+        return value
+
+    async with serving(app):
+        tasks = [runner.schedule(func) for func in (work, sync_work) * 5]
+        for task in tasks:
+            assert await task != threading.get_ident()
+        assert runner._supervisor.lifetime.threads.available_tokens == 1
+    assert most == 1
+
+
+async def test_the_limiter_and_the_context():
+    """A limiter is held around it all; what a dependency sets in its context, the call sees."""
+    app, journal = make_app(), Journal()
+    limiter = anyio.CapacityLimiter(1)
+    user = contextvars.ContextVar("user", default="nobody")
+
+    async def sets_user():
+        user.set("ann")
+        journal.append(f"opens {limiter.borrowed_tokens}")
+        yield
+        journal.append(f"closes {limiter.borrowed_tokens} {user.get()}")
+
+    async def work(value: Annotated[None, Depends(sets_user)] = INJECTED):
+        return user.get()
+
+    async with serving(app):
+        assert await app.state.runner.task(limiter=limiter).schedule(work) == "ann"
+        assert user.get() == "nobody"
+    assert journal == ["opens 1", "closes 1 ann"]
+
+
+async def test_generators_that_hold_a_task_group():
+    """They may yield in one: it is closed in the right order, whatever ends the call."""
+    app, journal = make_app(), Journal()
+    runner = app.state.runner
+
+    async def group():
+        async with anyio.create_task_group() as group:
+            group.start_soon(anyio.sleep_forever)
+            try:
+                yield group
+            finally:
+                group.cancel_scope.cancel()
+
+    async def scope(group: Annotated[Any, Depends(group)]):
+        with anyio.CancelScope():
+            try:
+                yield
+            finally:
+                journal.append("scope closes")
+
+    async def work(end, group: Annotated[Any, Depends(group)] = INJECTED, s: None = Depends(scope)):
+        group.start_soon(anyio.sleep_forever)
+        await end()
+
+    async def fail():
+        raise ValueError
+
+    async with serving(app):
+        await runner.schedule(work, checkpoint)
+        task = runner.schedule(work, fail)
+        await task.finished.wait()
+        assert [type(error) for error in task.exception.exceptions] == [ValueError]
+        task = runner.task(timeout=1).schedule(work, anyio.sleep_forever)
+        await task.finished.wait()
+        assert [type(error) for error in task.exception.exceptions] == [TimeoutError]
+        task = runner.schedule(work, anyio.sleep_forever)
+        await anyio.wait_all_tasks_blocked()
+        task.cancel()
+        await task.finished.wait()
+        assert task.state is TaskState.CANCELLED
+    assert journal == ["scope closes"] * 4
+
+
+@pytest.mark.parametrize("shield_timeout", [None, 5])
+async def test_clean_ups_in_the_shutdown(shield_timeout, caplog):
+    """They are waited for, but not for ever: a hanging commit must not block a shutdown."""
+    app, journal = make_app(grace_period=0, shield_timeout=shield_timeout), Journal()
+    runner = app.state.runner
+
+    async def hang():
+        try:
+            await anyio.sleep_forever()
+        finally:
+            journal.append(f"cut off after {anyio.current_time() - start:g} s")
+
+    async def roll_back():
+        await anyio.sleep(3)
+        journal.append(f"rolled back after {anyio.current_time() - start:g} s")
+
+    async def work(name: Annotated[str, Depends(opens(journal, "a", after=roll_back))] = INJECTED):
+        await anyio.sleep_forever()
+
+    async def hanging(name: Annotated[str, Depends(opens(journal, "b", after=hang))] = INJECTED):
+        await anyio.sleep_forever()
+
+    async with serving(app):
+        for func in (work, hanging):
+            runner.task(name=func.__name__).schedule(func)
+        shielded = runner.task(name="shielded", shield=True).schedule(anyio.sleep, 40)
+        await anyio.wait_all_tasks_blocked()
+        start = anyio.current_time()
+    assert [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"] == [
+        "shutdown cancels clean-ups of tasks, 30.0 s after the others: 'hanging'"
+        if shield_timeout is None
+        else "shutdown cancels shielded tasks and clean-ups of tasks, 5 s after the others: "
+        "'shielded', 'hanging'"
+    ]
+    ends = TaskState.SUCCEEDED if shield_timeout is None else TaskState.CANCELLED
+    assert shielded.state is ends
+    assert sorted(journal[:4]) == ["a opens", "a sees Cancelled", "b opens", "b sees Cancelled"]
+    after = 30 if shield_timeout is None else 5
+    assert journal[4:] == [
+        "rolled back after 3 s",
+        "a closes",
+        f"cut off after {after} s",
+    ]
+    assert anyio.current_time() - start == (40 if shield_timeout is None else 5)
+
+
+async def test_clean_ups_of_shielded_tasks(caplog):
+    """They have the time that shielded tasks have, and are cut off with those."""
+    app, journal = make_app(grace_period=0, shield_timeout=5), Journal()
+
+    async def hang():
+        await anyio.sleep_forever()
+
+    async with serving(app):
+        work = takes(opens(journal, "session", after=hang))
+        task = app.state.runner.task(name="work", shield=True).schedule(work)
+        await anyio.wait_all_tasks_blocked()
+    assert task.state is TaskState.CANCELLED
+    assert journal == ["session opens"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "shutdown cancels shielded tasks, 5 s after the others: 'work'"
+    ]
+
+
+@pytest.mark.real_time
+async def test_clean_ups_after_their_time():
+    """What ends later is cancelled at its first wait; a sync generator is closed all the same."""
+    app, journal = make_app(grace_period=0, shield_timeout=0.05), Journal()
+    released = threading.Event()
+
+    async def hang():
+        await anyio.sleep_forever()
+
+    def work(
+        a: Annotated[str, Depends(opens_in_thread(journal, "a"))] = INJECTED,
+        b: Annotated[str, Depends(opens(journal, "b", after=hang))] = INJECTED,
+    ):
+        released.wait(5)
+
+    async with serving(app) as server, anyio.create_task_group() as group:
+        task = app.state.runner.schedule(work)
+        await task.started.wait()
+        while "b opens" not in journal:
+            await anyio.sleep(0.001)
+        group.start_soon(server.shutdown)
+        await anyio.sleep(0.2)
+        released.set()
+    assert journal == ["a opens", "b opens", "a sees Cancelled", "a closes"]
+    assert task.state is TaskState.CANCELLED
+
+
+async def test_tasks_that_start_in_the_drain():
+    """G17: a shielded one gets its dependencies, as long as it may start."""
+    app, journal = make_app(grace_period=0), Journal()
+
+    @app.get("/")
+    async def endpoint(tasks: Tasks):
+        tasks.after_response.task(shield=True).schedule(takes(opens(journal, "shielded")))
+        tasks.after_response.schedule(takes(opens(journal, "other")))
+        await anyio.sleep(10)
+
+    async with serving(app) as server, anyio.create_task_group() as group:
+        group.start_soon(server.get)
+        await anyio.wait_all_tasks_blocked()
+        await server.shutdown()
+    assert journal == ["shielded opens", "shielded closes"]
+
+
+@pytest.mark.parametrize("kind", ["generator", "function"])
+async def test_max_concurrency(kind):
+    """`Depends(max_concurrency=)` counts endpoints and tasks together."""
+    if "max_concurrency" not in Depends.__annotations__:
+        pytest.skip("this version of FastAPI has no max_concurrency")
+    app = make_app()
+    running, most = 0, 0
+
+    async def function():
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await anyio.sleep(1)
+        running -= 1
+
+    async def generator():
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        yield
+        await anyio.sleep(1)
+        running -= 1
+
+    Limited = Annotated[
+        None, Depends({"generator": generator, "function": function}[kind], max_concurrency=2)
+    ]
+
+    async def work(value: Limited = INJECTED): ...
+
+    @app.get("/")
+    async def endpoint(value: Limited, tasks: Tasks): ...
+
+    async with serving(app) as server, anyio.create_task_group() as group:
+        for _ in range(3):
+            app.state.runner.schedule(work)
+            group.start_soon(server.get)
+        await app.state.runner.join()
+    assert (running, most) == (0, 2)
+
+
+# Overrides, and what is refused.
+
+
+async def test_overrides():
+    """They serve tasks as they serve endpoints; those of the `schedule()` call count."""
+    app = make_app()
+    runner = app.state.runner
+
+    async def real():
+        return "real"
+
+    async def user(session: Annotated[str, Depends(real)]):
+        return f"user of {session}"
+
+    async def fake(request: Request):
+        return f"fake of {request.app is app}"
+
+    def token(authorization: Annotated[str, Header()]): ...
+
+    async def attempts(session: Annotated[str, Depends(user)] = INJECTED):
+        seen.append(session)
+        await checkpoints.wait()
+        if len(seen) < 3:
+            raise ValueError
+
+    seen, checkpoints = [], anyio.Event()
+    async with serving(app):
+        work = takes(user)
+        assert await runner.schedule(work) == "user of real"
+        app.dependency_overrides[real] = fake
+        assert await runner.schedule(work) == "user of fake of True"
+        task = runner.task(retry=twice, on_error=False).schedule(attempts)
+        await anyio.wait_all_tasks_blocked()
+        app.dependency_overrides.clear()
+        checkpoints.set()
+        await task.finished.wait()
+        await task()
+        assert seen == ["user of fake of True"] * 3
+        assert await runner.schedule(work) == "user of real"
+
+        with pytest.raises(TypeError):
+            runner.schedule(takes(token))
+        app.dependency_overrides[token] = real  # and so a task can have it
+        assert await runner.schedule(takes(token)) == "real"
+        app.dependency_overrides[get_tasks] = real
+        app.dependency_overrides[current_task] = real
+        assert await runner.schedule(takes(get_tasks)) == "real"
+        assert await runner.schedule(takes(current_task)) == "real"
+
+
+def header(token: Annotated[str, Header()]): ...
+def query(page: int = Query(10)): ...
+def cookie(*, token: Annotated[str, Cookie()] = "none"): ...
+def path(number: Annotated[int, Path()]): ...
+def body(order: Annotated[dict[str, str], Body()]): ...
+def form(name: Annotated[str, Form()]): ...
+def file(content: Annotated[bytes, File()]): ...
+def upload(upload: UploadFile): ...
+def socket(socket: WebSocket): ...
+def response(response: Response): ...
+def background(background: BackgroundTasks): ...
+def unmarked(name: str): ...
+def unannotated(name): ...
+def nested(value: Annotated[Any, Depends(unmarked)]): ...
+
+
+REFUSED = {
+    header: "header asks for: 'token' is Header() of a request",
+    query: "query asks for: 'page' is Query() of a request",
+    cookie: "cookie asks for: 'token' is Cookie() of a request",
+    path: "path asks for: 'number' is Path() of a request",
+    body: "body asks for: 'order' is Body() of a request",
+    form: "form asks for: 'name' is Form() of a request",
+    file: "file asks for: 'content' is File() of a request",
+    upload: "upload asks for: 'upload' is the UploadFile of a request",
+    socket: "socket asks for: 'socket' is the WebSocket of a request",
+    response: "response asks for: 'response' is the Response of a request",
+    background: "background asks for: 'background' is the BackgroundTasks of a request",
+    unmarked: "unmarked asks for: 'name' is a parameter of a request",
+    unannotated: "unannotated asks for: 'name' is a parameter of a request",
+    nested: "nested -> unmarked asks for: 'name' is a parameter of a request",
+    OAuth2PasswordBearer("token"): "OAuth2PasswordBearer asks for: it reads a request, to tell "
+    "who has sent it",
+    functools.partial(unmarked): "unmarked asks for: 'name' is a parameter of a request",
+}
+
+
+@pytest.mark.parametrize("dependency", REFUSED, ids=lambda each: type(each).__name__)
+async def test_what_a_task_cannot_have(dependency):
+    """It is refused at the call, with the chain and what to write instead; no task is left."""
+    app, scheduled = make_app(), []
+
+    class Scheduled(Instrument):
+        def task_scheduled(self, task):
+            scheduled.append(task)
+
+    async def work(number: int, value: Annotated[Any, Depends(dependency)] = INJECTED):
+        return value
+
+    async with serving(app):
+        with app.state.runner.watching(Scheduled()), pytest.raises(TypeError) as refused:
+            app.state.runner.schedule(work, 7)
+        message = f"a task cannot have what {work.__qualname__} -> {REFUSED[dependency]}; pass "
+        assert str(refused.value) == (
+            f"{message}value= to schedule(), override the dependency, or write one without that"
+        )
+        assert (scheduled, app.state.runner.tasks) == ([], ())
+        assert app.state.runner.statistics().scheduled == 0
+        assert await app.state.runner.schedule(work, 7, value="mine") == "mine"
+
+
+async def test_what_a_tasks_own_parameters_cannot_be():
+    """Marks of a request are no values; a parameter that is just left out fails in the task."""
+    app = make_app()
+
+    async def page(number: int = Query(10)):
+        return number
+
+    async def annotated(number: Annotated[int, Query()] = 10):
+        return number
+
+    async def background(background: BackgroundTasks = INJECTED): ...
+
+    async def token(token: Annotated[str, Header()] = INJECTED): ...
+
+    async def missing(number: int, request: Request = INJECTED): ...
+
+    runner = app.state.runner
+    async with serving(app):
+        with pytest.raises(TypeError, match=r"page asks for: 'number' is Query\(\) of a request"):
+            runner.schedule(page)
+        with pytest.raises(TypeError, match="'background' is the BackgroundTasks of a request"):
+            runner.schedule(background)
+        with pytest.raises(TypeError, match=r"'token' is Header\(\) of a request"):
+            runner.schedule(token)
+        assert await runner.schedule(page, 3) == 3
+        assert await runner.schedule(annotated) == 10
+        task = runner.schedule(missing)
+        await task.finished.wait()
+        assert "missing 1 required positional argument: 'number'" in str(task.exception)
+
+
+class Unhashable:
+    __hash__ = None
+
+    def __call__(self):
+        return self
+
+
+class Unreadable:
+    @property
+    def __signature__(self):
+        raise OSError
+
+    def __call__(self):
+        return self
+
+
+async def test_chains_that_cannot_be_resolved():
+    """One that leads back to itself, and others, are refused with their names."""
+    app = make_app()
+
+    async def real():
+        return "real"
+
+    async def override(real: Annotated[str, Depends(real)]):
+        return real
+
+    app.dependency_overrides[real] = override
+    async with serving(app):
+        with pytest.raises(TypeError, match=r"work -> \S*override -> \S*override asks for: it dep"):
+            app.state.runner.schedule(takes(real))
+        with pytest.raises(TypeError, match="something that has no hash, a Unhashable"):
+            app.state.runner.schedule(takes(Unhashable()))
+        with pytest.raises(
+            TypeError, match=r"the signature of .* -> Unreadable cannot be read: OSE"
+        ):
+            app.state.runner.schedule(takes(Unreadable()))
+        assert app.state.runner.tasks == ()
+
+
+async def test_a_mounted_app():
+    """Overrides and state are those of the app whose runner it is."""
+    app, inner = make_app(), FastAPI()
+    add_tasks(inner)
+    app.mount("/inner", inner)
+
+    async def name():
+        return "real"
+
+    async def work(request: Request = INJECTED, name: Annotated[str, Depends(name)] = INJECTED):
+        return request.app, name
+
+    @inner.get("/")
+    async def endpoint(tasks: Tasks):
+        got.append(await tasks.schedule(work))
+
+    got = []
+    app.dependency_overrides[name] = lambda_of("outer")
+    inner.dependency_overrides[name] = lambda_of("inner")
+    async with serving(app) as server:
+        await server.get("/inner/")
+    assert got == [(app, "outer")]
+
+
+def lambda_of(value):
+    async def override():
+        return value
+
+    return override
+
+
+# `INJECTED` itself.
+
+
+async def test_injected_in_a_direct_call():
+    """It raises at its first use, whichever that is, and says what to do."""
+    uses = [
+        lambda value: value.execute("select"),
+        lambda value: value(),
+        lambda value: value[0],
+        bool,
+        str,
+        len,
+        iter,
+        list,
+        int,
+        lambda value: f"{value}",
+        lambda value: value + 1,
+        lambda value: 1 + value,
+        lambda value: value < 1,
+        lambda value: 1 in value,
+    ]
+    for use in uses:
+        with pytest.raises(FastAPITasksError, match="an argument was left out of a direct call"):
+            use(INJECTED)
+    with pytest.raises(FastAPITasksError):
+        async with INJECTED:
+            pass
+    with pytest.raises(FastAPITasksError):
+        await INJECTED
+    assert repr(INJECTED) == "INJECTED"
+    assert copy.deepcopy([INJECTED])[0] is INJECTED
+    assert pickle.loads(pickle.dumps(INJECTED)) is INJECTED
+    assert not hasattr(INJECTED, "__html__")
+
+
+async def test_one_function_for_an_endpoint_and_a_task():
+    """FastAPI does not mind the default."""
+    app = make_app()
+
+    async def get_name():
+        return "name"
+
+    @app.get("/")
+    async def both(number: int = 3, name: Annotated[str, Depends(get_name)] = INJECTED):
+        return [number, name]
+
+    async with serving(app) as server:
+        assert (await server.get()).json() == [3, "name"]
+        assert await app.state.runner.schedule(both) == [3, "name"]
+
+
+# What is kept, and shown.
+
+
+async def test_functions_are_not_kept():
+    """What is known of a function goes with it, also when a dependency leads back to it."""
+    app = make_app()
+
+    async def make():
+        async def get_work():
+            return work
+
+        async def work(number: int, me: Annotated[Any, Depends(get_work)] = INJECTED):
+            assert me is work
+
+        async def plain(number: "int"): ...
+
+        for func in (work, plain):
+            await app.state.runner.schedule(func, 1)
+        return weakref.ref(work), weakref.ref(plain)
+
+    async with serving(app):
+        references = await make()
+        await anyio.wait_all_tasks_blocked()
+        clear_typing_caches()
+        gc.collect()
+        assert [reference() for reference in references] == [None, None]
+
+
+def clear_typing_caches():
+    """`typing` keeps what `Annotated[]` was made of."""
+    import typing
+
+    for cleanup in typing._cleanups:
+        cleanup()
+
+
+async def test_values_are_freed():
+    """G20: what dependencies gave, with the handle at the latest; also when the task failed."""
+    app, references = make_app(), []
+
+    class Session: ...
+
+    async def get_session():
+        session = Session()
+        references.append(weakref.ref(session))
+        yield session
+
+    async def work(session: Annotated[Session, Depends(get_session)] = INJECTED):
+        return None
+
+    async def fail(session: Annotated[Session, Depends(get_session)] = INJECTED):
+        del session
+        raise ValueError
+
+    async def fails_to_open(session: Annotated[Session, Depends(get_session)]):
+        del session
+        raise ValueError
+
+    async with serving(app):
+        gc.collect()
+        gc.disable()
+        try:
+            handles = [
+                app.state.runner.schedule(func) for func in (work, fail, takes(fails_to_open))
+            ]
+            await app.state.runner.join()
+            await anyio.wait_all_tasks_blocked()
+            assert [reference() for reference in references] == [None] * 3
+            assert [handle.state.value for handle in handles] == ["succeeded", "failed", "failed"]
+        finally:
+            gc.enable()
+
+
+SECRET = "secret-7f3a"
+
+
+async def raises_secret(token: Annotated[str, Depends(lambda_of(SECRET))]):
+    await checkpoint()
+    raise ValueError
+    yield
+
+
+async def test_no_frame_shows_values():
+    """G13: neither a task's arguments nor what its dependencies gave stand in our frames."""
+    app = make_app()
+
+    async def work(
+        secret, token: Annotated[str, Depends(lambda_of(SECRET))] = INJECTED, value: str = ""
+    ):
+        raise ValueError
+
+    async def opening(secret, value: Annotated[Any, Depends(raises_secret)] = INJECTED): ...
+
+    def refused(secret, value: Annotated[Any, Depends(unmarked)] = INJECTED): ...
+
+    async with serving(app):
+        for func in (work, opening):
+            task = app.state.runner.task(timeout=5).schedule(func, SECRET)
+            await task.finished.wait()
+            assert shown_by_us(task.exception, SECRET) == []
+        with pytest.raises(TypeError) as caught:
+            app.state.runner.schedule(functools.partial(refused, secret=SECRET))
+        assert shown_by_us(caught.value, SECRET) == []
