@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import sqlite3
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -386,3 +387,38 @@ def test_examples_are_served(server_kind, tmp_path, example):
     with real_server(server_kind, tmp_path, f"examples.{example}:app") as server:
         assert server.get("/openapi.json").json()["paths"]
         server.stop()
+
+
+@pytest.mark.parametrize("sessions", ["sync", "async"])
+def test_sessions_of_tasks(server_kind, tmp_path, sessions):
+    """Of a pool of five, with a SIGTERM in the middle: none leaks, and what is committed is true."""
+    if sessions == "async" and server_kind == "hypercorn-trio":
+        pytest.skip("asyncio alone has those of SQLAlchemy")
+    app = "tests_trio.app_for_sessions:app"
+
+    def load(numbers: range) -> None:
+        with server.client() as client, contextlib.suppress(httpx.TransportError):
+            for number in numbers:
+                client.post(f"/orders/{number}")
+
+    with real_server(server_kind, tmp_path, app, SESSIONS=sessions) as server:
+        with ThreadPoolExecutor(4) as pool:
+            for first in range(4):
+                pool.submit(load, range(first, 1000, 4))
+            until(lambda: len(server.journal) >= 200, "tasks to end")
+            server.terminate()
+        server.wait()
+        *ends, last = server.journal
+        assert last == "checked out: 0"
+    numbers = {state: set() for state in ("succeeded", "cancelled")}
+    for end in ends:
+        number, state = end.split()
+        numbers[state].add(int(number))
+    with contextlib.closing(
+        sqlite3.connect(server.journal_file.with_suffix(".sqlite"))
+    ) as database:
+        rows = {number for (number,) in database.execute("select number from orders")}
+    assert rows == numbers["succeeded"]
+    assert len(rows) >= 190
+    assert numbers["cancelled"]
+    assert "Traceback" not in server.output, server.output
