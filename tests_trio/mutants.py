@@ -942,5 +942,194 @@ G7 _core/timing.py what is scheduled as a timing point comes is lost
 G16 testing.py a start-up that says that it has failed raises nothing
 - if self._failures and not self.errors:
 + if False:
+
+G22 _core/attempt.py dependencies are closed in the order they were opened in
+- await self._close_one(exits.pop())
++ await self._close_one(exits.pop(0))
+
+G22 _core/attempt.py what is of function scope is closed last
+- for exits in reversed(self._exits):
++ for exits in self._exits:
+
+G22 _core/attempt.py what was opened is not closed when the call fails
+- if any(self._exits):
++ if any(self._exits) and self._error is None:
+
+G22 _core/attempt.py a dependency does not hear of the error
+- await exit_(error)
++ await exit_(None)
+
+G22 _core/attempt.py a timeout is a cancellation to dependencies
+- return late(self.task.name, self._timeout)
++ return exc
+
+G22 _core/attempt.py a cancelled task whose time is up as well has failed
+- if limit.cancel_called and not is_cancelled and without
++ if limit.cancel_called and without
+
+G22 _core/attempt.py the clean-up has to end before the deadline
+-                 limit.deadline = math.inf
++                 pass
+
+G22 _core/attempt.py a call begins whose time was up when it was to
+-             limit.cancel()
++             pass
+
+G22 _core/attempt.py a cancelled call begins all the same
+- await checkpoint_if_cancelled()
++ pass
+
+G22 _core/attempt.py a sync task has its dependencies opened before it has a thread
+- nullcontext() if is_async else ThreadSlot(self._place.threads):
++ nullcontext():
+
+G22 _core/attempt.py dependencies take threads of their own
+-         async with ThreadSlot(self._place.threads):
+-             return await call_in_thread(func)
++         return await call_in_thread(func)
+
+G22 _core/attempt.py the first error stays, whatever a dependency raises
+-             self._error = exc
+-         finally:
++             self._error = self._error or exc
++         finally:
+
+G22 _core/attempt.py an error keeps the traceback of the dependencies that it passed
+-             if exc is error:
+-                 BaseException
++             if False:
++                 BaseException
+
+G20 _core/attempt.py an attempt keeps what it was made of
+-         finally:
+-             self._clear()
++         finally:
++             pass
+
+G22 _core/attempt.py a task that raises GeneratorExit closes nothing
+- return get_current_task().id != self._loop_task
++ return True
+
+G22 _core/cleanups.py a clean-up is cancelled with its task
+- scope.shield = self._are_shielded[task.config.shielded]
++ pass
+
+G22 _core/cleanups.py a clean-up that begins after its time has no end
+-         self._are_shielded[shielded] = False
++         pass
+
+G22 _core/cleanups.py a clean-up that hangs keeps the shutdown from ending
+-             scope.shield = False
++             pass
+
+G22 _core/cleanups.py clean-ups of all tasks end at the same time
+-             if task.config.shielded is shielded
++             if True
+
+G22 _core/drain.py clean-ups have no limit where shielded tasks have none
+-             self._cancel_clean_ups()
+-         await
++             pass
++         await
+
+G22 _core/drain.py clean-ups of shielded tasks have no end
+- lifetime.clean_ups.unshield(shielded=True)
++ pass
+
+G22 _core/outcome.py a task that is called again gets no dependencies
+- if self._task.dependencies is None:
++ if self._task.dependencies is None or self._scope is None:
+
+G22 _core/supervised.py a task that has ended is the current one
+- or task.is_finished:
++ or False:
+
+G22 _fastapi/dependencies.py overrides are looked up when the task runs
+- Injection(Plan(found.name, wanted, {**self.app.dependency_overrides}), self)
++ Injection(Plan(found.name, wanted, {}), self)
+
+G22 _fastapi/dependencies.py a decorated function has the dependencies of what it wraps, and never others
+- if found is not None and found.is_of(func):
++ if found is not None:
+
+G22 _fastapi/dependencies.py the object of a method counts as no argument
+- count += 1  # the
++ count += 0  # the
+
+G22 _fastapi/dependencies.py what a partial has by name is opened as well
+- names.update(layer.keywords)
++ pass
+
+G22 _fastapi/dependencies.py one plan serves all calls of a function
+- names = tuple([each.name for each in wanted])
++ names = ()
+
+G20 _fastapi/dependencies.py what is known of a function keeps it
+- self._called = ref(called)
++ self._called = lambda: called
+
+G20 _fastapi/dependencies.py functions without dependencies are kept
+- : WeakSet[Callable[..., Any]] = WeakSet()
++ : set[Callable[..., Any]] = set()
+
+G20 _fastapi/plan.py the values of dependencies are kept by errors
+-             resolution.clear()
++             pass
+
+G22 _fastapi/injected.py what a dependency writes to the state goes to the next task
+- State(dict(state))
++ State(state)
+
+G22 _fastapi/parameters.py one annotation that cannot be evaluated hides the others
+-     except Exception:
+-         return _UNKNOWN
++     except ZeroDivisionError:
++         return _UNKNOWN
+
+G22 _fastapi/parameters.py the last mark of an annotation does not count
+- filter(is_mark, reversed(metadata))
++ filter(is_mark, metadata)
+
+G22 _fastapi/plan.py a cached dependency is opened for each that asks for it
+- if key in self._known and not again:
++ if False:
+
+G22 _fastapi/plan.py use_cache=False means nothing
+- again=not mark.use_cache
++ again=False
+
+G22 _fastapi/plan.py scopes make no difference to the cache
+- tuple(sorted(deeper.scopes)) if uses_scopes else (),
++ (),
+
+G22 _fastapi/plan.py scopes make a difference to what does not use them
+- tuple(sorted(deeper.scopes)) if uses_scopes else (),
++ tuple(sorted(deeper.scopes)),
+
+G22 _fastapi/plan.py a chain that leads back to itself is followed to the end of the stack
+- if func in chain.funcs:
++ if False:
+
+G22 _fastapi/resolution.py a sync generator is open for ever if it takes long to be closed
+- with CancelScope(shield=True):  # it takes
++ with CancelScope():  # it takes
+
+G22 _fastapi/resolution.py a StopAsyncIteration is replaced
+-             return  # Python has replaced it
++             pass
+
+G22 _fastapi/resolution.py a generator that yields twice is left as it is
+-     await generator.aclose()
+-     raise
++     return
++     raise
+
+G22 _fastapi/resolution.py max_concurrency means nothing for generators
+- await semaphore.acquire()
++ semaphore = Semaphore(1, max_value=99)
+
+G22 _fastapi/resolution.py every task has tasks of a request that has ended
+- if not isinstance(route, RouteRun):
++ if True:
 """
 MUTANTS = [parse(text) for text in TEXT.strip().split("\n\n")]

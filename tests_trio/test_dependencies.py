@@ -224,6 +224,12 @@ async def test_kinds_of_tasks():
     async def decorated(*args, **kwargs):
         return await of_async(*args, **kwargs)
 
+    @functools.wraps(of_async)
+    async def with_its_own(number: int):
+        return await of_async(number, "its own")
+
+    del with_its_own.__wrapped__  # what else was copied says nothing of it
+
     sender = Sender()
     tasks = [of_async, of_sync, without_default, keyword_only, decorated, Pair]
     tasks += [sender.method, sender.of_class, sender.static, sender, functools.lru_cache(of_sync)]
@@ -233,6 +239,7 @@ async def test_kinds_of_tasks():
                 assert await runner.schedule(func, 1) == (1, "name"), func
             assert await runner.schedule(functools.partial(func, 2)) == (2, "name"), func
             assert await runner.schedule(functools.partial(func, number=2)) == (2, "name"), func
+        assert await runner.schedule(with_its_own, 1) == (1, "its own")
         assert await runner.schedule(positional_only, 1) == (1, "namename")
         assert await runner.schedule(functools.partial(positional_only, 1)) == (1, "namename")
 

@@ -81,7 +81,7 @@ class Attempt:
         self._error: BaseException | None = None
         # What is closed first stands last: dependencies of function scope, then the others.
         self._exits: tuple[list[Exit], list[Exit]] = ([], [])
-        self._loop_task = get_current_task().id
+        self._loop_task = 0  # the id of the event loop's task that runs this, where it matters
 
     # For what opens the dependencies.
 
@@ -98,17 +98,24 @@ class Attempt:
 
     async def run(self) -> Any:
         """Open the dependencies, call the function, close them; return its result."""
-        is_async = self.task.is_async is True
+        task = self.task
+        is_async, dependencies = task.is_async is True, task.dependencies
+        assert dependencies is not None
         try:
+            if is_async and self._timeout is None and not dependencies.are_closed:
+                await dependencies.open(self)
+                return await task.func(*self.args, **self.kwargs)
             async with nullcontext() if is_async else ThreadSlot(self._place.threads):
                 return await self._run()
         finally:
             self._clear()
+            del task
 
     def _clear(self) -> None:
         del self.task, self.args, self.kwargs, self._result, self._error, self._exits, self._place
 
     async def _run(self) -> Any:
+        self._loop_task = get_current_task().id
         timeout = math.inf if self._timeout is None else self._timeout
         with CancelScope(deadline=current_time() + timeout) as limit, CancelScope() as clean_up:
             try:

@@ -57,8 +57,14 @@ class Route(Protocol):
 
 
 class Dependencies(Protocol):
-    """What a task's function gets beside its arguments."""
+    """What a task's function gets beside its arguments.
 
-    async def open(self, attempt: Attempt) -> None:
+    Attributes:
+        are_closed: whether any of them has to be closed after the call.
+    """
+
+    are_closed: bool
+
+    def open(self, attempt: Attempt) -> Awaitable[None]:
         """Open them for one attempt: add their values to its arguments, and what closes them."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextvars import Context
 from inspect import CORO_RUNNING, getcoroutinestate
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from weakref import ref
 
 from anyio import TaskHandle
@@ -31,8 +31,8 @@ def current_task() -> Task[..., Any]:
         FastAPITasksError: no task runs this.
     """
     reference = running_task.get()
-    task = None if reference is None else reference()
-    if not isinstance(task, SupervisedTask) or task.is_finished:
+    task = None if reference is None else cast("SupervisedTask[..., Any] | None", reference())
+    if task is None or task.is_finished:
         raise FastAPITasksError(
             "no task runs this: call current_task() in a function that was handed to schedule(), "
             "or in what that one calls"

@@ -18,10 +18,10 @@ while tasks still run must not send those to the real database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 from weakref import WeakSet, ref
 
 from fastapi import FastAPI
@@ -67,28 +67,21 @@ class Injector:
             return None
         if self.app.dependency_overrides:
             return Injection(Plan(found.name, wanted, {**self.app.dependency_overrides}), self)
-        names = tuple(each.name for each in wanted)
-        plan = found.plans.get(names)
-        if plan is None:
-            plan = found.plans[names] = Plan(found.name, wanted, {})
-        return Injection(plan, self)
+        return Injection(found.plan(wanted), self)
 
 
 class Injection:
     """The dependencies of one task."""
 
-    __slots__ = ("_injector", "_plan")
+    __slots__ = ("_injector", "_plan", "are_closed")
 
     def __init__(self, plan: Plan, injector: Injector) -> None:
         self._plan = plan
         self._injector = injector
+        self.are_closed: bool = plan.are_closed
 
-    async def open(self, attempt: Attempt) -> None:
-        resolution = Resolution(attempt, self._injector)
-        try:
-            await self._plan.open(resolution)
-        finally:
-            resolution.clear()
+    def open(self, attempt: Attempt) -> Awaitable[None]:
+        return self._plan.open(Resolution(attempt, self._injector))
 
 
 class _Found:
@@ -96,20 +89,21 @@ class _Found:
 
     Attributes:
         name: the function's.
-        plans: without overrides, by the names of the parameters that are left to fill.
     """
 
     def __init__(self, called: Callable[..., Any], wanted: tuple[Wanted, ...]) -> None:
         self.name: str = function_name(called)
-        self.plans: dict[tuple[str, ...], Plan] = {}
         self._called = ref(called)
         self._wanted = wanted
+        self._plans: dict[tuple[str, ...], Plan] = {}  # by the parameters that are left to fill
 
     def is_of(self, called: Callable[..., Any]) -> bool:
         """Whether it is that one: decorators copy the attributes of what they wrap."""
         return self._called() is called
 
     def left_out_by(self, task: SupervisedTask[..., Any]) -> tuple[Wanted, ...]:
+        if not task.args and not task.kwargs and type(task.func) is FunctionType:
+            return self._wanted
         count, names = len(task.args), {*task.kwargs}
         for layer in _layers(task.func):
             if issubclass(type(layer), partial):
@@ -121,24 +115,33 @@ class _Found:
             each for each in self._wanted if not (0 <= each.position < count or each.name in names)
         )
 
+    def plan(self, wanted: tuple[Wanted, ...]) -> Plan:
+        """The plan for those parameters, without overrides."""
+        names = tuple([each.name for each in wanted])
+        plan = self._plans.get(names)
+        if plan is None:
+            plan = self._plans[names] = Plan(self.name, wanted, {})
+        return plan
+
 
 def _layers(func: Any) -> Iterator[Any]:
     """A callable, and what it calls, down to a function or a class, as far as that is known."""
-    while True:
+    while func is not None:
         yield func
-        kind = type(func)
-        if issubclass(kind, partial):
-            func = func.func
-        elif kind is MethodType:
-            func = func.__func__
-        elif issubclass(kind, WRAPPERS):
-            func = func.__wrapped__
-        elif kind is FunctionType or issubclass(kind, type):
-            return
-        else:
-            func = kind.__call__
-            if type(func) is not FunctionType:
-                return
+        func = _called_by(func)
+
+
+def _called_by(func: Any) -> Any:
+    kind = cast("type[Any]", type(func))
+    if kind is FunctionType or issubclass(kind, type):
+        return None
+    if issubclass(kind, partial):
+        return func.func
+    if kind is MethodType:
+        return func.__func__
+    if issubclass(kind, WRAPPERS):
+        return func.__wrapped__
+    return kind.__call__ if type(kind.__call__) is FunctionType else None
 
 
 def _look_at(func: Any) -> _Found | None:

@@ -41,7 +41,11 @@ _CONNECTION = Given(lambda resolution: resolution.connection)
 
 
 class Plan:
-    """What fills the parameters of a task's function that its caller leaves out."""
+    """What fills the parameters of a task's function that its caller leaves out.
+
+    Attributes:
+        are_closed: whether any dependency has to be closed after the call.
+    """
 
     def __init__(self, name: str, wanted: Iterable[Wanted], overrides: Overrides) -> None:
         """Make the plan for the function of that name.
@@ -59,19 +63,23 @@ class Plan:
             else:
                 by_name[each.name] = index
         self._steps = tuple(planner.steps)
+        self.are_closed: bool = any(step.is_closed for step in self._steps)
         self._by_position = tuple(by_position)
         self._by_name = tuple(by_name.items())
 
     async def open(self, resolution: Resolution) -> None:
         """Open all, and add their values to the arguments of the attempt."""
-        for step in self._steps:
-            resolution.values.append(await step.open(resolution))
-        attempt = resolution.attempt
-        attempt.args += tuple(resolution.values[index] for index in self._by_position)
-        attempt.kwargs = {
-            **attempt.kwargs,
-            **{name: resolution.values[index] for name, index in self._by_name},
-        }
+        try:
+            for step in self._steps:
+                resolution.values.append(await step.open(resolution))
+            attempt = resolution.attempt
+            attempt.args += tuple([resolution.values[index] for index in self._by_position])
+            attempt.kwargs = {
+                **attempt.kwargs,
+                **{name: resolution.values[index] for name, index in self._by_name},
+            }
+        finally:
+            resolution.clear()
 
 
 class _Chain(NamedTuple):

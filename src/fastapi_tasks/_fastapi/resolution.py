@@ -6,7 +6,7 @@ version 0.163. It is the same for endpoints and tasks, so it is asked for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from anyio import CancelScope, Semaphore
@@ -62,8 +62,10 @@ class Resolution:
 class Step(Protocol):
     """One dependency, or what stands for one."""
 
-    async def open(self, resolution: Resolution) -> Any:
-        """Return its value; have it closed at the end if there is something to close."""
+    is_closed: bool = False  # whether there is something to close after the call
+
+    def open(self, resolution: Resolution) -> Awaitable[Any]:
+        """Give its value; have it closed at the end if there is something to close."""
         ...
 
 
@@ -95,12 +97,15 @@ class Called(Step):
         self.closes_first: bool = closes_first
 
     def call(self, resolution: Resolution) -> Any:
+        if not self._arguments:
+            return self._func()
         return self._func(**{name: resolution.values[index] for name, index in self._arguments})
 
 
 class Async(Called):
-    async def open(self, resolution: Resolution) -> Any:
-        return await self.call(resolution)
+    def open(self, resolution: Resolution) -> Awaitable[Any]:
+        result: Awaitable[Any] = self.call(resolution)
+        return result
 
 
 class Sync(Called):
@@ -109,6 +114,8 @@ class Sync(Called):
 
 
 class AsyncYield(Called):
+    is_closed = True
+
     async def open(self, resolution: Resolution) -> Any:
         generator: AsyncGenerator[Any, None] = self.call(resolution)
 
@@ -124,31 +131,29 @@ class AsyncYield(Called):
 
 
 class SyncYield(Called):
+    is_closed = True
+
     async def open(self, resolution: Resolution) -> Any:
         attempt = resolution.attempt
-        generator: Generator[Any] | None = None
-        has_yielded = False
+        opened: list[Generator[Any]] = []
 
         def begin() -> Any:
-            nonlocal generator, has_yielded
-            generator = self.call(resolution)
+            generator: Generator[Any] = self.call(resolution)
             try:
                 value = next(generator)
             except StopIteration:
                 raise RuntimeError(f"the dependency {self.name!r} has not yielded") from None
-            has_yielded = True
+            opened.append(generator)
             return value
 
         async def close(error: BaseException | None) -> None:
-            assert generator is not None
-            generating = generator
             with CancelScope(shield=True):  # it takes a thread, which cannot be cancelled either
-                await attempt.call_in_thread(lambda: _close(generating, self.name, error))
+                await attempt.call_in_thread(lambda: _close(opened.pop(), self.name, error))
 
         try:
             return await attempt.call_in_thread(begin)
         finally:
-            if has_yielded:  # also when asyncio's `Task.cancel()` has hit the wait for the thread
+            if opened:  # also when asyncio's `Task.cancel()` has hit the wait for the thread
                 attempt.add_exit(close, first=self.closes_first)
 
 
@@ -158,10 +163,11 @@ class Limited(Step):
     def __init__(self, step: Called, mark: params.Depends) -> None:
         self._step = step
         self._mark = mark
+        self.is_closed = step.is_closed
 
     async def open(self, resolution: Resolution) -> Any:
         semaphore = self._semaphore()
-        if isinstance(self._step, (Async, Sync)):
+        if not self.is_closed:
             async with semaphore:
                 return await self._step.open(resolution)
 
