@@ -8,8 +8,9 @@ a comment, hidden where Markdown is rendered, that uses what the block defines:
         assert (await server.get("/")).json() == {}
     -->
 
-It is executed in the same namespace, may await, and finds there what `tools()` gives it. A page that
-needs threads says so by the comment `<!-- real_time -->`.
+It is executed in the same namespace, may await, and finds there what `tools()` gives it. One that
+begins with `<!-- test asyncio`, or `trio`, is for that backend alone. A page that needs threads says
+so by the comment `<!-- real_time -->`. Files that examples write go to an empty folder.
 """
 
 import ast
@@ -30,16 +31,22 @@ from tests_trio.support import Server, serving, settle
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 LANGUAGES = {"python", "sh", "text", "toml"}
-PART = re.compile(r"^```(\w*)\n(.*?)^```$|^<!-- (test)\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
+PART = re.compile(
+    r"^```(\w*)\n(.*?)^```$|^<!-- (test(?: asyncio| trio)?)\n(.*?)^-->$", re.MULTILINE | re.DOTALL
+)
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 
 class Part(NamedTuple):
     """A block of code, or a test of the one before it."""
 
-    kind: str  # "test", or the language
+    kind: str  # "test", perhaps with its backend, or the language
     source: str
     line: int  # how many lines stand before the source
+
+    @property
+    def is_test(self) -> bool:
+        return self.kind.startswith("test")
 
 
 def parts(page: Path) -> Iterator[Part]:
@@ -116,8 +123,9 @@ def tools(page: Path, printed: list[str], caplog: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("page", pages_with_examples())
-async def test_examples(page, caplog):
+async def test_examples(page, caplog, backend_name, tmp_path, monkeypatch):
     """What a page shows is what runs."""
+    monkeypatch.chdir(tmp_path)
     caplog.set_level("INFO", "fastapi_tasks")
     printed: list[str] = []
     namespace = tools(page, printed, caplog)
@@ -125,7 +133,7 @@ async def test_examples(page, caplog):
         source = "\n" * part.line + part.source  # tracebacks show the page's lines
         if part.kind == "python":
             exec(compile(source, page, "exec", dont_inherit=True), namespace)
-        elif part.kind == "test":
+        elif part.kind in ("test", f"test {backend_name}"):
             flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
             coroutine = eval(compile(source, page, "exec", flags, dont_inherit=True), namespace)
             if coroutine is not None:
@@ -140,15 +148,15 @@ def test_no_example_is_left_out(page):
     text = page.read_text()
     found = list(parts(page))
     assert len(re.findall(r"^ *```", text, re.MULTILINE)) == 2 * sum(
-        part.kind != "test" for part in found
+        not part.is_test for part in found
     )
-    assert text.count("<!-- test") == sum(part.kind == "test" for part in found)
-    assert {part.kind for part in found} <= {*LANGUAGES, "test"}
-    code = [part for part in found if part.kind in ("python", "test")]
+    assert text.count("<!-- test") == sum(part.is_test for part in found)
+    assert {part.kind for part in found if not part.is_test} <= LANGUAGES
+    code = [part for part in found if part.is_test or part.kind == "python"]
     for part, following in zip_longest(code, code[1:]):
         if part.kind == "python":
             assert following is not None, f"line {part.line}: an example without a test"
-            assert following.kind == "test", f"line {part.line}: an example without a test"
+            assert following.is_test, f"line {part.line}: an example without a test"
 
 
 @pytest.mark.parametrize("page", all_pages())
