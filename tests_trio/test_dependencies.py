@@ -769,6 +769,53 @@ async def test_the_timeout():
         assert await task == "of late task"  # and one that returns late has succeeded
 
 
+@pytest.mark.real_time
+async def test_the_wait_for_a_thread_is_no_part_of_the_timeout():
+    """Of a dependency neither."""
+    app = make_app(max_threads=1)
+    runner = app.state.runner
+    has_thread, released = threading.Event(), threading.Event()
+
+    def block():
+        has_thread.set()
+        released.wait(5)
+
+    def dependency():
+        return "value"
+
+    async with serving(app):
+        runner.schedule(block)
+        while not has_thread.is_set():
+            await anyio.sleep(0.001)
+        task = runner.task(timeout=0.05).schedule(takes(dependency))
+        await anyio.sleep(0.2)
+        released.set()
+        assert await task == "value"
+
+
+@pytest.mark.real_time
+async def test_cancelled_while_a_dependency_is_in_its_thread():
+    """The call does not begin."""
+    app, journal = make_app(), Journal()
+    has_thread, released = threading.Event(), threading.Event()
+
+    def dependency():
+        has_thread.set()
+        released.wait(5)
+
+    async def work(value: Annotated[None, Depends(dependency)] = INJECTED):
+        journal.append("call")
+
+    async with serving(app):
+        task = app.state.runner.schedule(work)
+        while not has_thread.is_set():
+            await anyio.sleep(0.001)
+        task.cancel()
+        released.set()
+        await task.finished.wait()
+    assert (task.state, journal) == (TaskState.CANCELLED, [])
+
+
 async def test_a_cancelled_task_has_not_timed_out():
     """Nor when its time is up while it is being cancelled."""
     app, journal = make_app(), Journal()
@@ -952,7 +999,7 @@ async def test_clean_ups_of_shielded_tasks(caplog):
 
 
 @pytest.mark.real_time
-async def test_clean_ups_after_their_time():
+async def test_clean_ups_after_their_time(caplog):
     """What ends later is cancelled at its first wait; a sync generator is closed all the same."""
     app, journal = make_app(grace_period=0, shield_timeout=0.05), Journal()
     released = threading.Event()
@@ -967,7 +1014,7 @@ async def test_clean_ups_after_their_time():
         released.wait(5)
 
     async with serving(app) as server, anyio.create_task_group() as group:
-        task = app.state.runner.schedule(work)
+        task = app.state.runner.task(name="late").schedule(work)
         await task.started.wait()
         while "b opens" not in journal:
             await anyio.sleep(0.001)
@@ -976,6 +1023,32 @@ async def test_clean_ups_after_their_time():
         released.set()
     assert journal == ["a opens", "b opens", "a sees Cancelled", "a closes"]
     assert task.state is TaskState.CANCELLED
+    assert [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"] == [
+        "shutdown leaves no time for the clean-up of task 'late'"
+    ]
+
+
+async def test_the_clean_up_of_a_call_after_the_end(caplog):
+    """It is its caller's: cancelled with that, and nothing that the shutdown has to say."""
+    app, journal = make_app(grace_period=0), Journal()
+
+    async def hang():
+        await anyio.sleep(100)
+
+    async with anyio.create_task_group() as group:
+        async with serving(app):
+            opened = opens(journal, "session", after=None)
+            task = app.state.runner.schedule(takes(opened))
+            await task
+            journal.clear()
+            hanging = app.state.runner.schedule(takes(opens(journal, "again", after=hang)))
+            await hanging
+            journal.clear()
+            group.start_soon(hanging)
+            await anyio.wait_all_tasks_blocked()
+        assert caplog.records == []
+        group.cancel_scope.cancel()
+    assert journal == ["again opens"]
 
 
 async def test_tasks_that_start_in_the_drain():
@@ -1177,6 +1250,135 @@ async def test_what_a_tasks_own_parameters_cannot_be():
         assert "missing 1 required positional argument: 'number'" in str(task.exception)
 
 
+async def test_what_comes_later():
+    """An annotation that cannot be evaluated yet is looked at again."""
+    app = make_app()
+
+    async def early(name: "Later" = INJECTED):  # noqa: F821
+        return name
+
+    async def without(name: "Later"):  # noqa: F821
+        return name
+
+    async with serving(app):
+        with pytest.raises(TypeError, match="cannot be evaluated"):
+            app.state.runner.schedule(early)
+        task = app.state.runner.schedule(without)
+        await task.finished.wait()
+        assert "missing 1 required positional argument" in str(task.exception)
+        globals()["Later"] = Annotated[str, Depends(lambda_of("later"))]
+        try:
+            assert await app.state.runner.schedule(early) == "later"
+            assert await app.state.runner.schedule(without) == "later"
+        finally:
+            del globals()["Later"]
+
+
+@pytest.mark.real_time
+async def test_odd_functions():
+    """Ones that are hard to look at get what they ask for, or a clear refusal."""
+    app = make_app()
+    runner = app.state.runner
+    Name = Annotated[str, Depends(lambda_of("name"))]
+
+    class Closed(type):
+        __hash__ = None
+
+        def __setattr__(cls, name, value):
+            raise AttributeError(name)
+
+    class Sender(metaclass=Closed):
+        def __init__(self, number: int, name: Name = INJECTED):
+            self.sent = number, name
+
+    class Plain(metaclass=Closed):
+        def __init__(self, number):
+            self.sent = number, "plain"
+
+    class Static:
+        @staticmethod
+        async def __call__(name: Name = INJECTED):
+            return name
+
+    class OfClass:
+        @classmethod
+        async def __call__(cls, name: Name = INJECTED):
+            return name
+
+    async def positional(number: int = 1, name: Name = INJECTED, /):
+        return number, name
+
+    async def loop(name: Name = INJECTED): ...
+
+    async def unread(name: Name = INJECTED): ...
+
+    async def unread_by_name(*, name: Name = INJECTED): ...
+
+    async def unread_plain():
+        return "plain"
+
+    async def dependency(): ...
+
+    loop.__wrapped__ = loop
+    dependency.__wrapped__ = dependency
+    for func in (unread, unread_by_name, unread_plain):
+        func.__signature__ = "no signature"
+    async with serving(app):
+        for _ in range(2):
+            assert (await runner.schedule(Sender, 1)).sent == (1, "name")
+            assert (await runner.schedule(Plain, 1)).sent == (1, "plain")
+            assert await runner.schedule(Static()) == "name"
+            assert await runner.schedule(OfClass()) == "name"
+        assert await runner.schedule(positional, 2) == (2, "name")
+        with pytest.raises(TypeError, match="positional gets 'name' by position only"):
+            runner.schedule(positional)
+        for func in (loop, unread, unread_by_name):
+            with pytest.raises(
+                TypeError, match=f"the signature of .*{func.__name__} cannot be read"
+            ):
+                runner.schedule(func)
+        assert await runner.schedule(unread_plain) == "plain"
+        with pytest.raises(TypeError, match=r"the signature of .* -> .*dependency cannot be read"):
+            runner.schedule(takes(dependency))
+        assert runner.tasks == ()
+
+
+async def test_a_function_that_was_scheduled_can_be_pickled():
+    """By those who pickle what belongs to a function, as `cloudpickle` does."""
+    app, work = make_app(), takes(lambda_of("name"))
+    async with serving(app):
+        assert await app.state.runner.schedule(work) == "name"
+        copied = pickle.loads(pickle.dumps(work.__dict__))
+        other = takes(lambda_of("other"))
+        other.__dict__.update(copied)
+        assert await app.state.runner.schedule(other) == "other"
+
+
+async def test_a_schedule_call_near_the_recursion_limit():
+    """A function's dependencies are not overlooked there."""
+    app = make_app()
+    handles = []
+
+    async def get_name():
+        return "name"
+
+    def descend(func):
+        with contextlib.suppress(RecursionError):
+            descend(func)
+            return
+        with contextlib.suppress(RecursionError):
+            handles.append(app.state.runner.schedule(func))
+
+    async with serving(app):
+        descend(takes(get_name))
+        for _ in range(200):  # at each depth, until it has succeeded
+            if handles:
+                break
+            descend(takes(get_name))
+        for handle in handles:
+            assert await handle == "name"
+
+
 class Unhashable:
     __hash__ = None
 
@@ -1367,6 +1569,9 @@ async def test_values_are_freed():
             await anyio.wait_all_tasks_blocked()
             assert [reference() for reference in references] == [None] * 3
             assert [handle.state.value for handle in handles] == ["succeeded", "failed", "failed"]
+            tasks = [weakref.ref(handle) for handle in handles]
+            handles.clear()
+            assert [task() for task in tasks] == [None] * 3
         finally:
             gc.enable()
 

@@ -52,6 +52,7 @@ class Attempt:
     __slots__ = (
         "_error",
         "_exits",
+        "_limit",
         "_loop_task",
         "_place",
         "_result",
@@ -81,7 +82,8 @@ class Attempt:
         self._error: BaseException | None = None
         # What is closed first stands last: dependencies of function scope, then the others.
         self._exits: tuple[list[Exit], list[Exit]] = ([], [])
-        self._loop_task = 0  # the id of the event loop's task that runs this, where it matters
+        self._limit: CancelScope  # has the deadline; there in `_run()`, as what follows
+        self._loop_task: int  # the id of the event loop's task that runs this
 
     # For what opens the dependencies.
 
@@ -91,7 +93,10 @@ class Attempt:
 
     async def call_in_thread(self, func: Callable[[], Any]) -> Any:
         """Call what a dependency has to do in a worker thread of the app's."""
+        left = self._limit.deadline - current_time()
+        self._limit.deadline = math.inf  # waiting does not use up the timeout
         async with ThreadSlot(self._place.threads):
+            self._limit.deadline = current_time() + left
             return await call_in_thread(func)
 
     # For what runs the task.
@@ -102,7 +107,7 @@ class Attempt:
         is_async, dependencies = task.is_async is True, task.dependencies
         assert dependencies is not None
         try:
-            if is_async and self._timeout is None and not dependencies.are_closed:
+            if is_async and self._timeout is None and dependencies.are_plain:
                 await dependencies.open(self)
                 return await task.func(*self.args, **self.kwargs)
             async with nullcontext() if is_async else ThreadSlot(self._place.threads):
@@ -117,13 +122,14 @@ class Attempt:
     async def _run(self) -> Any:
         self._loop_task = get_current_task().id
         timeout = math.inf if self._timeout is None else self._timeout
-        with CancelScope(deadline=current_time() + timeout) as limit, CancelScope() as clean_up:
+        limit = self._limit = CancelScope(deadline=current_time() + timeout)
+        with limit, CancelScope() as clean_up:
             try:
-                self._result = await self._open_and_call(limit)
+                self._result = await self._open_and_call()
             except BaseException as exc:
                 if self._is_being_closed(exc):
                     raise
-                self._error = self._judged(exc, limit)
+                self._error = self._judged(exc)
             if not limit.cancel_called:
                 limit.deadline = math.inf
             if any(self._exits):
@@ -133,33 +139,36 @@ class Attempt:
             return self._result
         raise late(self.task.name, timeout)  # and the task was cancelled in the same moment
 
-    async def _open_and_call(self, limit: CancelScope) -> Any:
-        task = self.task
-        assert task.dependencies is not None
-        await task.dependencies.open(self)
-        if current_time() >= limit.deadline:  # a thread may have been late
-            limit.cancel()
+    async def _open_and_call(self) -> Any:
+        assert self.task.dependencies is not None
+        await self.task.dependencies.open(self)
+        if current_time() >= self._limit.deadline:  # a thread may have been late
+            self._limit.cancel()
         await checkpoint_if_cancelled()
-        call = Call(task.func, self.args, self.kwargs, is_async=task.is_async is True)
-        del task
+        is_async = self.task.is_async is True
+        call = Call(self.task.func, self.args, self.kwargs, is_async=is_async)
         try:
             return await call.start()
         finally:
             call.clear()
 
-    def _judged(self, exc: BaseException, limit: CancelScope) -> BaseException:
+    def _judged(self, exc: BaseException) -> BaseException:
         """What it has failed with: a timeout is one, and no cancellation any more."""
         is_cancelled = self.task.is_cancelling or (
             self._scope is not None and self._scope.cancel_called
         )
-        if limit.cancel_called and not is_cancelled and without_cancellations(exc) is None:
+        if self._limit.cancel_called and not is_cancelled and without_cancellations(exc) is None:
             assert self._timeout is not None
             return late(self.task.name, self._timeout)
         return exc
 
     async def _close(self, scope: CancelScope) -> None:
-        """Close what was opened, in the reverse order; each learns of the error, the latest one."""
-        self._place.clean_ups.begin(scope, self.task)
+        """Close what was opened, in the reverse order; each learns of the error, the latest one.
+
+        If it was called again after its end, that is its caller's, and cancelled with that.
+        """
+        if not self.task.is_finished:
+            self._place.clean_ups.begin(scope, self.task)
         try:
             for exits in reversed(self._exits):
                 while exits:

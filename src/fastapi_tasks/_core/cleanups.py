@@ -5,10 +5,12 @@ They are shielded from that, so that a rollback may await. The drain bounds them
 
 from __future__ import annotations
 
+from logging import CRITICAL
 from typing import Any
 
 from anyio import CancelScope
 
+from .log import log
 from .supervised import SupervisedTask
 
 
@@ -23,10 +25,12 @@ class CleanUps:
         """Shield a scope that a clean-up of a task begins in."""
         scope.shield = self._are_shielded[task.config.shielded]
         self._under_way[scope] = task
+        if not scope.shield:
+            log(CRITICAL, "shutdown leaves no time for the clean-up of task %r", task.name)
 
     def end(self, scope: CancelScope) -> None:
         """A clean-up has ended."""
-        del self._under_way[scope]
+        self._under_way.pop(scope, None)
 
     def unshield(self, *, shielded: bool) -> list[SupervisedTask[..., Any]]:
         """Have those clean-ups cancelled that run in cancelled tasks; return these tasks.

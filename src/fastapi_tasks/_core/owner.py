@@ -60,10 +60,10 @@ class Dependencies(Protocol):
     """What a task's function gets beside its arguments.
 
     Attributes:
-        are_closed: whether any of them has to be closed after the call.
+        are_plain: whether all are only awaited: none is to be closed, or needs a thread.
     """
 
-    are_closed: bool
+    are_plain: bool
 
     def open(self, attempt: Attempt) -> Awaitable[None]:
         """Open them for one attempt: add their values to its arguments, and what closes them."""

@@ -18,16 +18,18 @@ while tasks still run must not send those to the real database.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any, cast
+from typing import Any, NamedTuple
 from weakref import WeakSet, ref
 
 from fastapi import FastAPI
 
 from .._core.attempt import Attempt
-from .._core.function import WRAPPERS, function_name
+from .._core.function import WRAPPERS, function_name, type_name
 from .._core.supervised import SupervisedTask
 from .injected import INJECTED
 from .parameters import Wanted, is_mark, wanted_by
@@ -61,7 +63,12 @@ class Injector:
         """
         try:
             found = _look_at(task.func)
-        except Exception:  # a proxy, or a mock, that raises when it is asked
+        except Exception as exc:  # a proxy, or a mock, that raises when it is asked
+            if issubclass(type(exc), RecursionError):
+                raise
+            if _expects_something(task.func):
+                name, kind = function_name(task.func), type_name(exc)
+                raise TypeError(f"the signature of {name} cannot be read: {kind}") from exc
             return None
         if found is None or not (wanted := found.left_out_by(task)):
             return None
@@ -73,12 +80,12 @@ class Injector:
 class Injection:
     """The dependencies of one task."""
 
-    __slots__ = ("_injector", "_plan", "are_closed")
+    __slots__ = ("_injector", "_plan", "are_plain")
 
     def __init__(self, plan: Plan, injector: Injector) -> None:
         self._plan = plan
         self._injector = injector
-        self.are_closed: bool = plan.are_closed
+        self.are_plain: bool = plan.are_plain
 
     def open(self, attempt: Attempt) -> Awaitable[None]:
         return self._plan.open(Resolution(attempt, self._injector))
@@ -101,19 +108,35 @@ class _Found:
         """Whether it is that one: decorators copy the attributes of what they wrap."""
         return self._called() is called
 
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        return type(None), ()  # whoever pickles a function gets one without this
+
     def left_out_by(self, task: SupervisedTask[..., Any]) -> tuple[Wanted, ...]:
+        """The parameters that are left to fill.
+
+        Raises:
+            TypeError: one of them can be passed by position only, and one before it is missing.
+        """
         if not task.args and not task.kwargs and type(task.func) is FunctionType:
-            return self._wanted
-        count, names = len(task.args), {*task.kwargs}
-        for layer in _layers(task.func):
-            if issubclass(type(layer), partial):
-                count += len(layer.args)
-                names.update(layer.keywords)
-            elif not issubclass(type(layer), (FunctionType, type, *WRAPPERS)):
-                count += 1  # the object that it is called on
-        return tuple(
-            each for each in self._wanted if not (0 <= each.position < count or each.name in names)
-        )
+            count, left = 0, self._wanted
+        else:
+            count, names = len(task.args), {*task.kwargs}
+            for layer in _layers(task.func):
+                count += layer.arguments
+                names.update(layer.names)
+            left = tuple(
+                each
+                for each in self._wanted
+                if not (0 <= each.position < count or each.name in names)
+            )
+        for each in left:
+            if each.is_positional_only and each.position != count:
+                raise TypeError(
+                    f"{self.name} gets {each.name!r} by position only, so what stands before it "
+                    "has to be passed to schedule() as well"
+                )
+            count += each.is_positional_only
+        return left
 
     def plan(self, wanted: tuple[Wanted, ...]) -> Plan:
         """The plan for those parameters, without overrides."""
@@ -124,54 +147,86 @@ class _Found:
         return plan
 
 
-def _layers(func: Any) -> Iterator[Any]:
-    """A callable, and what it calls, down to a function or a class, as far as that is known."""
-    while func is not None:
-        yield func
-        func = _called_by(func)
+class _Layer(NamedTuple):
+    """What a callable calls, and what it passes to that: how many arguments, and which by name."""
+
+    inner: Any
+    arguments: int = 0
+    names: Iterable[str] = ()
 
 
-def _called_by(func: Any) -> Any:
-    kind = cast("type[Any]", type(func))
-    if kind is FunctionType or issubclass(kind, type):
-        return None
-    if issubclass(kind, partial):
-        return func.func
-    if kind is MethodType:
-        return func.__func__
-    if issubclass(kind, WRAPPERS):
-        return func.__wrapped__
-    return kind.__call__ if type(kind.__call__) is FunctionType else None
+def _layers(func: Any) -> Iterator[_Layer]:
+    """From a callable down to a function or a class, as far as that is known."""
+    while not issubclass(type(func), (FunctionType, type)):
+        layer = _layer(func)
+        if layer is None:
+            return
+        yield layer
+        func = layer.inner
+
+
+def _layer(func: Any) -> _Layer | None:
+    if issubclass(type(func), partial):
+        return _Layer(func.func, len(func.args), func.keywords)
+    if issubclass(type(func), MethodType):
+        return _Layer(func.__func__, 1)
+    if issubclass(type(func), WRAPPERS):
+        return _Layer(func.__wrapped__)
+    call: Any = inspect.getattr_static(type(func), "__call__", None)
+    if issubclass(type(call), (staticmethod, classmethod)):
+        return _Layer(call.__func__, issubclass(type(call), classmethod))
+    return _Layer(call, 1) if issubclass(type(call), FunctionType) else None
 
 
 def _look_at(func: Any) -> _Found | None:
     """What there is to know of a callable; `None` if it has no dependencies."""
     if type(func) is not FunctionType:
-        *_, func = _layers(func)
+        for layer in _layers(func):
+            func = layer.inner
         if not issubclass(type(func), (FunctionType, type)):
             return None  # written in C
     found: _Found | None = func.__dict__.get(_ATTRIBUTE)
     if found is not None and found.is_of(func):
         return found
-    if _is_plain(func) or func in _without_dependencies:
+    if _is_plain(func) or _is_known(func):
         return None
-    wanted = wanted_by(func, is_task=True)
+    wanted, is_certain = wanted_by(func, is_task=True)
     if not wanted:
-        _without_dependencies.add(func)
+        if is_certain:
+            with suppress(TypeError):  # a class without a hash
+                _without_dependencies.add(func)
         return None
     found = _Found(func, wanted)
-    setattr(func, _ATTRIBUTE, found)
+    if is_certain:
+        with suppress(Exception):  # a class that lets nobody change it
+            setattr(func, _ATTRIBUTE, found)
     return found
+
+
+def _is_known(func: Any) -> bool:
+    try:
+        return func in _without_dependencies
+    except TypeError:
+        return False
+
+
+def _expects_something(func: Any) -> bool:
+    """Whether a function says so by its defaults, although its signature cannot be read."""
+    if type(func) is not FunctionType:
+        return False
+    return any(default is INJECTED for default in _defaults(func))
+
+
+def _defaults(func: FunctionType) -> Iterator[Any]:
+    yield from func.__defaults__ or ()
+    yield from (func.__kwdefaults__ or {}).values()
 
 
 def _is_plain(func: Any) -> bool:
     """Whether it certainly has none, which this finds out sooner than `inspect` would."""
     if type(func) is not FunctionType or func.__dict__:
         return False
-    defaults = func.__defaults__ or ()
-    if func.__kwdefaults__:
-        defaults += tuple(func.__kwdefaults__.values())
-    for default in defaults:
+    for default in _defaults(func):
         if default is INJECTED or is_mark(default):
             return False
     for annotation in func.__annotations__.values():

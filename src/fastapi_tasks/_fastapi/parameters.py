@@ -9,7 +9,7 @@ classes that change between versions. What is read here is public: `fastapi.para
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from inspect import Parameter
 from types import FunctionType
 from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin
@@ -74,32 +74,37 @@ class Wanted(NamedTuple):
     is_positional_only: bool
 
 
-def wanted_by(func: Callable[..., Any], *, is_task: bool) -> tuple[Wanted, ...]:
+class Answer(NamedTuple):
+    """What a function wants of FastAPI, and whether that is certain: names may come later."""
+
+    wanted: tuple[Wanted, ...]
+    is_certain: bool
+
+
+def wanted_by(func: Callable[..., Any], *, is_task: bool) -> Answer:
     """The parameters that FastAPI fills; of a task's own function, most are its caller's business.
 
     Raises:
         Exception: whatever the function's `__signature__` and the like raise.
     """
-    return tuple(_wanted_by(func, is_task))
-
-
-def _wanted_by(func: Callable[..., Any], is_task: bool) -> Iterator[Wanted]:
+    names = _globals_of(func)
     try:
         parameters = inspect.signature(func).parameters.values()
     except ValueError:  # a builtin without a signature
-        return
-    names = _globals_of(func)
-    for position, parameter in enumerate(parameters):
-        if parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD):
-            continue
-        wish = _wish_of(parameter, _evaluate(parameter.annotation, names), is_task)
-        if wish is not None:
-            yield Wanted(
-                parameter.name,
-                wish,
-                -1 if parameter.kind is Parameter.KEYWORD_ONLY else position,
-                parameter.kind is Parameter.POSITIONAL_ONLY,
-            )
+        return Answer((), is_certain=True)
+    annotations = [_evaluate(each.annotation, names) for each in parameters]
+    wanted = [
+        Wanted(
+            each.name,
+            wish,
+            -1 if each.kind is Parameter.KEYWORD_ONLY else position,
+            each.kind is Parameter.POSITIONAL_ONLY,
+        )
+        for position, (each, annotation) in enumerate(zip(parameters, annotations, strict=True))
+        if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+        and (wish := _wish_of(each, annotation, is_task)) is not None
+    ]
+    return Answer(tuple(wanted), all(each is not _UNKNOWN for each in annotations))
 
 
 def _wish_of(parameter: Parameter, annotation: Any, is_task: bool) -> Wish | None:

@@ -44,7 +44,7 @@ class Plan:
     """What fills the parameters of a task's function that its caller leaves out.
 
     Attributes:
-        are_closed: whether any dependency has to be closed after the call.
+        are_plain: whether all dependencies are only awaited.
     """
 
     def __init__(self, name: str, wanted: Iterable[Wanted], overrides: Overrides) -> None:
@@ -63,7 +63,7 @@ class Plan:
             else:
                 by_name[each.name] = index
         self._steps = tuple(planner.steps)
-        self.are_closed: bool = any(step.is_closed for step in self._steps)
+        self.are_plain: bool = all(step.is_plain for step in self._steps)
         self._by_position = tuple(by_position)
         self._by_name = tuple(by_name.items())
 
@@ -153,17 +153,25 @@ class _Planner:
         deeper = chain.longer(func, own_scopes)
         if func in chain.funcs:
             deeper.refuse("it depends on itself")
-        if isinstance(inspect.unwrap(unwrap(func)), SecurityBase):
+        try:
+            step_class = _kind(func)
+            is_scheme = isinstance(inspect.unwrap(unwrap(func)), SecurityBase)
+            wanted = wanted_by(func, is_task=False).wanted
+        except Exception as exc:
+            names = " -> ".join(deeper.names)
+            raise TypeError(f"the signature of {names} cannot be read: {type_name(exc)}") from exc
+        if is_scheme:
             deeper.refuse("it reads a request, to tell who has sent it")
-        parts = {each.name: self.plan(each, deeper) for each in _wanted_by(func, deeper)}
+        parts = {each.name: self.plan(each, deeper) for each in wanted}
         uses_scopes = bool(own_scopes) or any(part.uses_scopes for part in parts.values())
         key = (
             original,
             tuple(sorted(deeper.scopes)) if uses_scopes else (),
             mark.scope or (_makes_generators(original) and "request"),
         )
-        step = _step(func, mark, {name: part.step for name, part in parts.items()})
-        return _Planned(self._add(key, step, again=not mark.use_cache), uses_scopes)
+        arguments = {name: part.step for name, part in parts.items()}
+        step = step_class(func, arguments, closes_first=mark.scope == "function")
+        return _Planned(self._add(key, _limited(step, mark), again=not mark.use_cache), uses_scopes)
 
     def _add(self, key: Hashable, step: Step, *, again: bool = False) -> int:
         """Add a step, if there is none with that key, or `again`; return its index."""
@@ -175,19 +183,8 @@ class _Planner:
         return index
 
 
-def _wanted_by(func: Callable[..., Any], chain: _Chain) -> tuple[Wanted, ...]:
-    try:
-        return wanted_by(func, is_task=False)
-    except Exception as exc:
-        raise TypeError(
-            f"the signature of {' -> '.join(chain.names)} cannot be read: {type_name(exc)}"
-        ) from exc
-
-
-def _step(func: Callable[..., Any], mark: params.Depends, arguments: Mapping[str, int]) -> Step:
-    step = _kind(func)(func, arguments, closes_first=mark.scope == "function")
-    is_limited = getattr(mark, "max_concurrency", None) is not None
-    return Limited(step, mark) if is_limited else step
+def _limited(step: Called, mark: params.Depends) -> Step:
+    return step if getattr(mark, "max_concurrency", None) is None else Limited(step, mark)
 
 
 def _kind(func: Callable[..., Any]) -> type[Called]:

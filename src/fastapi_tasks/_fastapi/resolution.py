@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from anyio import CancelScope, Semaphore
+from anyio import CancelScope, Semaphore, get_cancelled_exc_class
 from fastapi import params
 
 from .._core.attempt import Attempt
@@ -62,7 +62,7 @@ class Resolution:
 class Step(Protocol):
     """One dependency, or what stands for one."""
 
-    is_closed: bool = False  # whether there is something to close after the call
+    is_plain: bool = False  # whether it is only awaited: nothing to close, no thread
 
     def open(self, resolution: Resolution) -> Awaitable[Any]:
         """Give its value; have it closed at the end if there is something to close."""
@@ -71,6 +71,8 @@ class Step(Protocol):
 
 class Given(Step):
     """Something of the resolution's: the connection, say."""
+
+    is_plain = True
 
     def __init__(self, give: Callable[[Resolution], Any]) -> None:
         self._give = give
@@ -103,6 +105,8 @@ class Called(Step):
 
 
 class Async(Called):
+    is_plain = True
+
     def open(self, resolution: Resolution) -> Awaitable[Any]:
         result: Awaitable[Any] = self.call(resolution)
         return result
@@ -114,8 +118,6 @@ class Sync(Called):
 
 
 class AsyncYield(Called):
-    is_closed = True
-
     async def open(self, resolution: Resolution) -> Any:
         generator: AsyncGenerator[Any, None] = self.call(resolution)
 
@@ -131,8 +133,6 @@ class AsyncYield(Called):
 
 
 class SyncYield(Called):
-    is_closed = True
-
     async def open(self, resolution: Resolution) -> Any:
         attempt = resolution.attempt
         opened: list[Generator[Any]] = []
@@ -147,8 +147,15 @@ class SyncYield(Called):
             return value
 
         async def close(error: BaseException | None) -> None:
-            with CancelScope(shield=True):  # it takes a thread, which cannot be cancelled either
-                await attempt.call_in_thread(lambda: _close(opened.pop(), self.name, error))
+            cancellation = None
+            while opened:
+                try:
+                    with CancelScope(shield=True):  # it takes a thread, which cannot be cancelled
+                        await attempt.call_in_thread(lambda: _close(opened.pop(), self.name, error))
+                except get_cancelled_exc_class() as exc:  # by asyncio's `Task.cancel()`
+                    cancellation = exc
+            if cancellation is not None:
+                raise cancellation
 
         try:
             return await attempt.call_in_thread(begin)
@@ -163,11 +170,10 @@ class Limited(Step):
     def __init__(self, step: Called, mark: params.Depends) -> None:
         self._step = step
         self._mark = mark
-        self.is_closed = step.is_closed
 
     async def open(self, resolution: Resolution) -> Any:
         semaphore = self._semaphore()
-        if not self.is_closed:
+        if isinstance(self._step, (Async, Sync)):
             async with semaphore:
                 return await self._step.open(resolution)
 
