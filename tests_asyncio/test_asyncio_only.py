@@ -10,12 +10,13 @@ import threading
 from collections.abc import Coroutine
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Annotated
 
 import anyio
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from fastapi_tasks import Task, Tasks, TaskScheduler, TaskState, add_tasks
+from fastapi_tasks import INJECTED, Task, Tasks, TaskScheduler, TaskState, add_tasks
 from fastapi_tasks.testing import client, lifespan
 from tests_trio.support import (
     Journal,
@@ -452,6 +453,49 @@ async def test_a_task_that_is_torn_away_before_its_thread_begins():
         await third.finished.wait()
         assert third.state is TaskState.CANCELLED
     assert called == []
+
+
+@pytest.mark.real_time
+async def test_a_clean_up_that_is_torn_away_before_its_thread_begins():
+    """G22: a generator is closed all the same, before those that it depends on."""
+    app = make_app(max_threads=1)
+    runner = app.state.runner
+    begun, called, go_on = anyio.Event(), anyio.Event(), threading.Event()
+    journal = []
+
+    async def outer():
+        try:
+            yield
+        finally:
+            journal.append("outer closes")
+
+    def inner(outer: Annotated[None, Depends(outer)]):
+        try:
+            yield
+        finally:
+            journal.append("inner closes")
+
+    async def work(value: Annotated[None, Depends(inner)] = INJECTED):
+        begun.set()
+        await called.wait()
+
+    async with serving(app):
+        task = runner.task(name="work").schedule(work)
+        await begun.wait()
+        first = runner.schedule(go_on.wait, 10)
+        await first.started.wait()
+        await anyio.wait_all_tasks_blocked()
+        called.set()
+        for _ in range(3):
+            await anyio.sleep(0.02)  # it waits for the thread, which is taken
+            for each in asyncio.all_tasks():
+                if each.get_name() == "work":
+                    each.cancel()
+        assert journal == []
+        go_on.set()
+        await task.finished.wait()
+        assert task.state is TaskState.CANCELLED
+    assert journal == ["inner closes", "outer closes"]
 
 
 def test_what_a_process_pool_raises_is_a_failure():

@@ -964,15 +964,11 @@ G22 _core/attempt.py a timeout is a cancellation to dependencies
 + return exc
 
 G22 _core/attempt.py a cancelled task whose time is up as well has failed
-- if limit.cancel_called and not is_cancelled and without
-+ if limit.cancel_called and without
-
-G22 _core/attempt.py the clean-up has to end before the deadline
--                 limit.deadline = math.inf
-+                 pass
+- if self._limit.cancel_called and not is_cancelled and without
++ if self._limit.cancel_called and without
 
 G22 _core/attempt.py a call begins whose time was up when it was to
--             limit.cancel()
+-             self._limit.cancel()
 +             pass
 
 G22 _core/attempt.py a cancelled call begins all the same
@@ -985,8 +981,9 @@ G22 _core/attempt.py a sync task has its dependencies opened before it has a thr
 
 G22 _core/attempt.py dependencies take threads of their own
 -         async with ThreadSlot(self._place.threads):
--             return await call_in_thread(func)
-+         return await call_in_thread(func)
+-             self._limit.deadline = current_time() + left
++         if True:
++             self._limit.deadline = current_time() + left
 
 G22 _core/attempt.py the first error stays, whatever a dependency raises
 -             self._error = exc
@@ -1009,6 +1006,22 @@ G20 _core/attempt.py an attempt keeps what it was made of
 G22 _core/attempt.py a task that raises GeneratorExit closes nothing
 - return get_current_task().id != self._loop_task
 + return True
+
+G22 _core/attempt.py a dependency's wait for a thread uses up the timeout
+- self._limit.deadline = math.inf  # waiting
++ pass  # waiting
+
+G22 _core/attempt.py a task that was cancelled in a dependency's thread begins
+- if is_async and self._timeout is None and dependencies.are_plain:
++ if is_async and self._timeout is None and not any(self._exits):
+
+G22 _core/attempt.py the shutdown complains of clean-ups that are not the tasks' own
+- if not self.task.is_finished:
++ if True:
+
+G22 _core/cleanups.py nobody hears of a clean-up that has no time
+- if not scope.shield:
++ if False:
 
 G22 _core/cleanups.py a clean-up is cancelled with its task
 - scope.shield = self._are_shielded[task.config.shielded]
@@ -1053,16 +1066,40 @@ G22 _fastapi/dependencies.py a decorated function has the dependencies of what i
 + if found is not None:
 
 G22 _fastapi/dependencies.py the object of a method counts as no argument
-- count += 1  # the
-+ count += 0  # the
+- return _Layer(func.__func__, 1)
++ return _Layer(func.__func__)
 
 G22 _fastapi/dependencies.py what a partial has by name is opened as well
-- names.update(layer.keywords)
+- names.update(layer.names)
 + pass
 
 G22 _fastapi/dependencies.py one plan serves all calls of a function
 - names = tuple([each.name for each in wanted])
 + names = ()
+
+G22 _fastapi/dependencies.py what cannot be known yet is known for ever
+-     if is_certain:
+-         with suppress(Exception):
++     if True:
++         with suppress(Exception):
+
+G22 _fastapi/dependencies.py a function whose names come later has no dependencies
+-         if is_certain:
+-             with suppress(TypeError):
++         if True:
++             with suppress(TypeError):
+
+G22 _fastapi/dependencies.py a function that cannot be read has no dependencies
+- if _expects_something(task.func):
++ if False:
+
+G22 _fastapi/dependencies.py a positional-only parameter is filled with the wrong value
+- if each.is_positional_only and each.position != count:
++ if False:
+
+G22 _fastapi/dependencies.py a scheduled function cannot be pickled any more
+- return type(None), ()  # whoever
++ return object.__reduce__(self)  # whoever
 
 G20 _fastapi/dependencies.py what is known of a function keeps it
 - self._called = ref(called)
@@ -1113,6 +1150,12 @@ G22 _fastapi/plan.py a chain that leads back to itself is followed to the end of
 G22 _fastapi/resolution.py a sync generator is open for ever if it takes long to be closed
 - with CancelScope(shield=True):  # it takes
 + with CancelScope():  # it takes
+
+G22 _fastapi/resolution.py a close that is torn off before it has a thread is forgotten
+-             while opened:
+-                 try:
++             for _ in opened[:]:
++                 try:
 
 G22 _fastapi/resolution.py a StopAsyncIteration is replaced
 -             return  # Python has replaced it

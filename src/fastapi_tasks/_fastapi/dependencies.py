@@ -172,10 +172,14 @@ def _layer(func: Any) -> _Layer | None:
         return _Layer(func.__func__, 1)
     if issubclass(type(func), WRAPPERS):
         return _Layer(func.__wrapped__)
-    call: Any = inspect.getattr_static(type(func), "__call__", None)
+    call: Any = inspect.getattr_static(_type_of(func), "__call__", None)
     if issubclass(type(call), (staticmethod, classmethod)):
         return _Layer(call.__func__, issubclass(type(call), classmethod))
     return _Layer(call, 1) if issubclass(type(call), FunctionType) else None
+
+
+def _type_of(value: object) -> object:
+    return type(value)
 
 
 def _look_at(func: Any) -> _Found | None:
