@@ -224,7 +224,7 @@ async def test_a_thread_that_begins_too_late(monkeypatch):
         raise asyncio.CancelledError
 
     async with serving(app):
-        monkeypatch.setattr("fastapi_tasks._core.call.to_thread.run_sync", run_sync)
+        monkeypatch.setattr("fastapi_tasks._core.threads.to_thread.run_sync", run_sync)
         task = app.state.runner.schedule(journal.append, 1)
         await task.finished.wait()
         calls[0]()

@@ -34,6 +34,7 @@ from fastapi import (
 )
 from fastapi.requests import HTTPConnection
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from typing_extensions import TypeAliasType
 
 from fastapi_tasks import (
     INJECTED,
@@ -170,6 +171,7 @@ async def test_kinds_of_dependencies():
             await app.state.runner.schedule(takes(wrapped(of_async_generator))) == "async generator"
         )
         assert await app.state.runner.schedule(work) == ("async", 3, "async")
+        assert await app.state.runner.schedule(takes(dict)) == {}  # which has no signature
 
 
 @pytest.mark.real_time
@@ -334,7 +336,12 @@ async def test_annotations():
     """Each annotation is looked at by itself: others may be there for type checkers alone."""
     app = make_app()
 
-    async def fine(amount: "OnlyForTypeCheckers", request: "Request" = INJECTED):
+    Alias = TypeAliasType("Alias", Annotated[str, Depends(lambda_of("name"))])
+
+    async def fine(
+        amount: "OnlyForTypeCheckers", request: "Request" = INJECTED, name: Alias = INJECTED
+    ):
+        assert name == "name"
         return amount, request.app
 
     async def without(amount: "OnlyForTypeCheckers", *, request: Request | None = None):
@@ -836,6 +843,26 @@ async def test_a_cancelled_task_has_not_timed_out():
     assert journal == ["session opens", "session sees Cancelled", "session closes"]
 
 
+async def test_a_cancellation_that_a_retry_keeps_out():
+    """Then the time limit ends the attempt, and the task has failed by that."""
+    app, journal = make_app(), Journal()
+
+    async def work(name: Annotated[str, Depends(opens(journal, "session"))] = INJECTED):
+        await anyio.sleep_forever()
+
+    async def shielded(attempt):
+        with anyio.CancelScope(shield=True):
+            return await attempt()
+
+    async with serving(app):
+        task = app.state.runner.task(timeout=5, retry=shielded).schedule(work)
+        await anyio.sleep(1)
+        task.cancel()
+        await task.finished.wait()
+    assert isinstance(task.exception, TimeoutError)
+    assert journal == ["session opens", "session sees Cancelled", "session closes"]
+
+
 @pytest.mark.real_time
 async def test_threads_of_dependencies():
     """They are the runner's; a sync task lends its own to its dependencies."""
@@ -1108,6 +1135,55 @@ async def test_max_concurrency(kind):
     assert (running, most) == (0, 2)
 
 
+async def test_a_fastapi_that_counts_in_another_way():
+    """Then a task that asks for a `max_concurrency` fails, and says so."""
+    app, mark = make_app(), Depends(lambda_of("name"))
+    object.__setattr__(mark, "max_concurrency", 2)
+    object.__setattr__(mark, "_concurrency", None)
+
+    async def work(name: Annotated[str, mark] = INJECTED): ...
+
+    async with serving(app):
+        with pytest.raises(FastAPITasksError, match="this version of FastAPI counts"):
+            await app.state.runner.schedule(work)
+
+
+@pytest.mark.parametrize("where", ["call", "clean-up"])
+@pytest.mark.parametrize("closer", ["another task", "nobody"])
+async def test_a_coroutine_that_is_closed(where, closer, monkeypatch):
+    """As by a lost event loop: nothing is awaited any more."""
+    app, journal = make_app(), Journal()
+
+    async def close(error):
+        journal.append("closing")
+        await anyio.sleep_forever()
+
+    class Opening:
+        are_plain = False
+
+        async def open(self, attempt):
+            attempt.add_exit(close, first=False)
+
+    async def work():
+        if where == "call" and task.state is TaskState.SUCCEEDED:
+            await anyio.sleep_forever()
+
+    def get_current_task():
+        if closer == "nobody":
+            raise RuntimeError("no running event loop")
+        return anyio.TaskInfo(-1, None, "another", coro)
+
+    async with serving(app):
+        task = app.state.runner.schedule(work)
+        await task
+        task.dependencies = Opening()
+        coro = task()
+        coro.send(None)
+        monkeypatch.setattr("fastapi_tasks._core.attempt.get_current_task", get_current_task)
+        coro.close()
+    assert journal == ([] if where == "call" else ["closing"])
+
+
 # Overrides, and what is refused.
 
 
@@ -1295,6 +1371,17 @@ async def test_odd_functions():
         def __init__(self, number):
             self.sent = number, "plain"
 
+    class Unreadable(type):
+        @property
+        def __signature__(cls):
+            raise cls.error
+
+    class Odd(metaclass=Unreadable):
+        error = OSError()
+
+    class Deep(metaclass=Unreadable):
+        error = RecursionError()
+
     class Static:
         @staticmethod
         async def __call__(name: Name = INJECTED):
@@ -1329,6 +1416,9 @@ async def test_odd_functions():
             assert (await runner.schedule(Plain, 1)).sent == (1, "plain")
             assert await runner.schedule(Static()) == "name"
             assert await runner.schedule(OfClass()) == "name"
+        assert isinstance(await runner.schedule(Odd), Odd)
+        with pytest.raises(RecursionError):
+            runner.schedule(Deep)
         assert await runner.schedule(positional, 2) == (2, "name")
         with pytest.raises(TypeError, match="positional gets 'name' by position only"):
             runner.schedule(positional)

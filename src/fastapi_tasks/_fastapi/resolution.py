@@ -31,22 +31,19 @@ class Resolution:
         values: of the steps, in their order.
     """
 
-    __slots__ = ("_connection", "attempt", "injector", "values")
+    __slots__ = ("attempt", "injector", "values")
 
     def __init__(self, attempt: Attempt, injector: Injector) -> None:
         self.attempt: Attempt = attempt
         self.injector: Injector = injector
         self.values: list[Any] = []
-        self._connection: TaskConnection | None = None
 
     def clear(self) -> None:
-        del self.attempt, self.values, self._connection
+        del self.attempt, self.values
 
     @property
     def connection(self) -> TaskConnection:
-        if self._connection is None:
-            self._connection = TaskConnection(self.injector.app, self.injector.state or {})
-        return self._connection
+        return TaskConnection(self.injector.app, self.injector.state or {})
 
     @property
     def tasks(self) -> RequestTasks:
