@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 
 import anyio
 from anyio import from_thread
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 
-from fastapi_tasks import FastAPITasksError, RequestTasks, Task
+from fastapi_tasks import FastAPITasksError, RequestTasks, Task, current_task
 from tests_trio.support import Message
 
-from .guises import FrozenError, HostileError, HostileExit, disguised
+from .errors import fail, make_error
+from .guises import disguised
+from .injected import injected
 from .program import (
     Action,
     Await,
@@ -32,15 +35,6 @@ from .program import (
 )
 from .trace import Trace
 
-ERRORS: dict[str, Callable[[], BaseException]] = {
-    "ValueError": lambda: ValueError("an error"),
-    "SystemExit": lambda: SystemExit(3),
-    "ExceptionGroup": lambda: ExceptionGroup("errors", [ValueError("an error")]),
-    "HTTPException": lambda: HTTPException(401),
-    "HostileError": HostileError,
-    "HostileExit": HostileExit,
-    "FrozenError": lambda: FrozenError(51),
-}
 current_call = ContextVar("current_call", default=-1)
 
 
@@ -53,22 +47,14 @@ class Scene(NamedTuple):
     tasks: RequestTasks
 
 
-def make_error(name: str) -> BaseException:
-    return ERRORS[name]()
-
-
-def fail(error: str | None) -> None:
-    if error is not None:
-        raise make_error(error)
-
-
 class Actors:
     """The bodies of one run of a program, and what they share."""
 
     app: FastAPI
 
-    def __init__(self, program: Program, trace: Trace) -> None:
+    def __init__(self, program: Program, trace: Trace, now: Callable[[], float]) -> None:
         self.trace = trace
+        self.now = now  # from any thread
         self.tasks: dict[int, Task[..., Any]] = {}
         self.attempts: Counter[int] = Counter()
         self.sleeping_threads = 0
@@ -96,16 +82,22 @@ class Actors:
             self.sleep_in_thread(step.delay)
             self.act(step.action, scene)
 
-    def sleep_in_thread(self, delay: float) -> None:
+    def sleep_in_thread(self, delay: float, *, shield: bool = False) -> None:
         async def sleep() -> None:
-            self.sleeping_threads += 1
-            try:
+            with self.thread_sleeps(), anyio.CancelScope(shield=shield):
                 await anyio.sleep(delay)
-            finally:
-                self.sleeping_threads -= 1
 
         if delay:
             from_thread.run(sleep)
+
+    @contextmanager
+    def thread_sleeps(self) -> Iterator[None]:
+        """A worker thread, or a task that has the slot of one, sleeps on the event loop."""
+        self.sleeping_threads += 1
+        try:
+            yield
+        finally:
+            self.sleeping_threads -= 1
 
     async def wait_for(self, number: int) -> None:
         try:
@@ -132,7 +124,7 @@ class Actors:
         self.see(f"part {part.id}: {status} {error}")
 
     def see(self, what: str) -> None:
-        self.trace.seen.append((anyio.current_time(), what))
+        self.trace.seen.append((self.now(), what))
 
     def act(self, action: Action | None, scene: Scene) -> None:
         match action:
@@ -152,6 +144,8 @@ class Actors:
             "runner": tasks.runner,
         }[call.point]
         func = self.call_in_thread if call.is_sync else self.call
+        if call.dependencies:
+            func = injected(func, call, self)
         options = self.options(call.options)
         name = f"#{call.id}"
         token = current_call.set(call.id)
@@ -199,6 +193,8 @@ class Actors:
     def enter(self, call: Call) -> None:
         assert current_call.get() == call.id, "it runs in another call's context"
         self.attempts[call.id] += 1
+        if call.dependencies:
+            self.note(call, "the call begins")
 
     def clean_up(self, call: Call) -> bool:
         """What a cancelled task does; return whether it swallows the cancellation."""
@@ -207,8 +203,13 @@ class Actors:
         return call.on_cancel == "swallow"
 
     def fail_attempt(self, call: Call) -> None:
-        if self.attempts[call.id] <= call.failing_attempts:
+        if current_task().attempts <= call.failing_attempts:
             fail(call.error)
+
+    def note(self, call: Call, what: str) -> None:
+        """What a task with dependencies does, and what these do."""
+        assert current_call.get() == call.id, "it runs in another call's context"
+        self.trace.note(call.id, what, self.now())
 
     # Options.
 

@@ -13,7 +13,8 @@ from hypothesis.errors import UnsatisfiedAssumption
 
 from .backends import run_on_asyncio, run_on_trio
 from .model import Model
-from .program import Program, script
+from .program import Program
+from .script import script
 from .strategies import programs
 from .trace import Trace
 from .world import UndeterminedError

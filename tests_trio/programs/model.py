@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from .model_data import names
+from .model_data import ModelTask, names
 from .model_requests import RequestsModel
 from .trace import Trace
 from .world import Body
@@ -15,6 +15,7 @@ from .world import Body
 WAITS = "WARNING shutdown waits for"
 OF_THE_DRAIN = 2  # its patience; that of threads is less
 REPORT_INTERVAL = 5  # seconds between two lines of a drain that waits
+CLEAN_UP_TIME = 30.0  # seconds for clean-ups, where shielded tasks have no limit
 
 
 class Model(RequestsModel):
@@ -46,12 +47,17 @@ class Model(RequestsModel):
         yield from self.world.let_others_go_on(OF_THE_DRAIN)
         shield_timeout = self.program.shield_timeout
         deadline = self.world.now + (math.inf if shield_timeout is None else shield_timeout)
+        if shield_timeout is None:
+            yield from self.wait_for_all(self.world.now + CLEAN_UP_TIME)
+            left = self.cut_off_clean_ups(shielded=False)
+            self.say_what_is_cancelled([], left, CLEAN_UP_TIME)
         yield from self.wait_for_all(deadline)
         self.phase = "closed"
-        if left := [task for task in self.unfinished if task.options.shield]:
-            what = f"shutdown cancels shielded tasks, {shield_timeout} s after the others"
-            self.log(f"CRITICAL {what}: {names(left, at_most=len(left))}")
-            self.shielded.is_cancelled = True
+        shielded = [task for task in self.unfinished if task.options.shield]
+        left = self.cut_off_clean_ups(shielded=False)
+        self.say_what_is_cancelled(shielded, left, shield_timeout)
+        self.shielded.is_cancelled = True
+        self.cut_off_clean_ups(shielded=True)
         yield from self.wait_for_all(math.inf)
         self.trace.ended = self.world.now
 
@@ -66,6 +72,28 @@ class Model(RequestsModel):
         self.cancelled = self.world.now
         for exchange in self.exchanges:
             self.release(exchange)
+
+    def cut_off_clean_ups(self, *, shielded: bool) -> list[ModelTask]:
+        """Let what closes the dependencies of cancelled tasks be cancelled; return these tasks."""
+        self.time_is_up.add(shielded)
+        self.cancelled = self.world.now
+        left: list[ModelTask] = []
+        for task in self.unfinished:
+            if task.leaving is not None and bool(task.options.shield) is shielded:
+                task.leaving.shield = False
+                left.append(task)
+        return left
+
+    def say_what_is_cancelled(
+        self, shielded: list[ModelTask], leaving: list[ModelTask], after: float | None
+    ) -> None:
+        what = ["shielded tasks"] * bool(shielded) + ["clean-ups of tasks"] * bool(leaving)
+        left = [*shielded, *leaving]
+        if leaving:
+            left.sort(key=lambda task: f"#{task.call.id}'")
+        if left:
+            said = f"shutdown cancels {' and '.join(what)}, {after} s after the others"
+            self.log(f"CRITICAL {said}: {names(left, at_most=len(left))}")
 
     def wait_for_all(self, deadline: float) -> Body:
         while self.unfinished and self.world.now < deadline:

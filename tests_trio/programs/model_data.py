@@ -61,6 +61,8 @@ class ModelTask:
     facts: TaskFacts
     scope: Scope = field(default_factory=Scope)  # what `cancel()` cancels
     process: Process | None = None  # it runs there
+    limit: Scope = field(default_factory=Scope)  # has the deadline of its attempt
+    leaving: Scope | None = None  # what shields it while its dependencies are closed
     awaited: list[ModelTask] = field(default_factory=list)  # by it, now
 
     def needs(self) -> list[Line | ModelTask]:

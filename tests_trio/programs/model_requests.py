@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .model_attempts import AttemptsModel
 from .model_data import Line, ModelExchange, ProgramError, names, outcome
-from .model_tasks import TasksModel
 from .program import Part, Request, Run
 from .world import Body, Cancelled
 
@@ -20,7 +20,7 @@ class Response:
     status: int | None = None  # None: it has not begun
 
 
-class RequestsModel(TasksModel):
+class RequestsModel(AttemptsModel):
     """The requests of one run of one program, from the server's call to its end."""
 
     def request(self, number: int, request: Request) -> Body:

@@ -17,7 +17,7 @@ from .model_data import (
 )
 from .program import Await, Call, Cancel, Handler, Part, Program, Schedule, Step, Visit
 from .trace import Trace
-from .world import Body, Cancelled, Limiter, Scope, UndeterminedError, World
+from .world import Body, Limiter, Scope, UndeterminedError, World
 
 OF_THREADS = 1  # their patience
 
@@ -39,6 +39,7 @@ class TasksModel:
         self.is_resumed = False  # more was scheduled in that moment
         self.late = -1.0  # when a thread could be slower than the drain
         self.shielded, self.unshielded = Scope(), Scope()
+        self.time_is_up: set[bool] = set()  # to leave in, for tasks that are shielded, or not
         self.threads = Limiter(self.world, program.max_threads)
         self.limiters = [Limiter(self.world, tokens) for tokens in program.limiters]
 
@@ -147,67 +148,21 @@ class TasksModel:
         self.finish(task)
 
     def attempts(self, task: ModelTask) -> Body:
-        retry = task.options.retry
-        for _ in range(retry.attempts - 1 if retry else 0):
-            try:
-                return (yield from self.attempt(task))
-            except ProgramError as error:
-                if not error.is_exception:
-                    raise
-                assert retry is not None
-                yield from self.world.sleep(retry.delay)
-        yield from self.attempt(task)
-
-    def attempt(self, task: ModelTask) -> Body:
-        limiter = task.options.limiter
-        if limiter is not None:
-            yield from self.limiters[limiter].acquire(task.line)
-        try:
-            task.facts.attempts += 1
-            if task.call.guise == "proxy":  # what the call in a thread returns will be awaited
-                yield from self.in_thread(
-                    self.world.checkpoint(), task, is_sync=not task.call.is_sync
-                )
-            yield from self.in_thread(self.timed(task), task, is_sync=task.call.is_sync)
-        finally:
-            if limiter is not None:
-                self.limiters[limiter].release()
+        raise NotImplementedError
 
     def in_thread(self, body: Body, task: ModelTask, *, is_sync: bool) -> Body:
         """A sync function needs a thread (G9); the loop's functions do not."""
-        if is_sync:  # who has come through a limiter has no place among the others of its line
-            line = None if task.options.limiter is not None else task.line
-            yield from self.threads.acquire(line)
+        if is_sync:
+            yield from self.threads.acquire(self.line_of(task))
         try:
             yield from body
         finally:
             if is_sync:
                 self.threads.release()
 
-    def timed(self, task: ModelTask) -> Body:
-        timeout = task.options.timeout
-        try:
-            with self.world.scope(math.inf if timeout is None else timeout) as scope:
-                yield from self.body(task)
-        except Cancelled:
-            if self.world.now < scope.deadline or self.world.is_cancelled(self.world.current):
-                raise
-            raise ProgramError("TimeoutError") from None
-
-    def body(self, task: ModelTask) -> Body:
-        call = task.call
-        try:
-            yield from self.perform(call.steps, task.scene)
-        except Cancelled:
-            if call.on_cancel == "swallow":
-                return
-            if call.on_cancel == "fail":
-                raise ProgramError("ValueError") from None
-            with self.world.scope(shield=True):
-                yield from self.world.sleep(call.linger)
-            raise
-        if task.facts.attempts <= call.failing_attempts:
-            raise ProgramError(call.error)
+    def line_of(self, task: ModelTask) -> Line | None:
+        """Who has come through a limiter has no place among the others of its line."""
+        return None if task.options.limiter is not None else task.line
 
     def handle(self, task: ModelTask, handler: Handler) -> Body:
         yield from self.in_thread(self.handler(task, handler), task, is_sync=handler.is_sync)

@@ -105,9 +105,30 @@ class Step(Plain):
 
 OnCancel: TypeAlias = Literal["raise", "swallow", "fail", "linger"]
 Error: TypeAlias = Literal[
-    "ValueError", "SystemExit", "ExceptionGroup", "HostileError", "HostileExit", "FrozenError"
+    "ValueError",
+    "SystemExit",
+    "ExceptionGroup",
+    "HTTPException",
+    "HostileError",
+    "HostileExit",
+    "FrozenError",
 ]  # `guises` has those that are not Python's own
 Guise: TypeAlias = Literal["named", "nameless", "proxy"]
+
+
+@dataclass(frozen=True, repr=False)
+class Dependency(Plain):
+    """A generator that a task's function depends on: it opens, sees how the call ends, closes."""
+
+    opening: float = 0  # how long it sleeps, each time
+    closing: float = 0
+    fails_to_open: int = 0  # in the first so many attempts
+    fails_to_close: int = 0
+    error: Error = "ValueError"  # what it fails with
+    swallows: bool = False  # what it sees, if that is an error
+    is_sync: bool = False  # while its thread opens it, nothing is cancelled
+    closes_first: bool = False  # it is of function scope
+    needs_previous: bool = False  # the one before it, which the function gets as well
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,6 +145,7 @@ class Call(Plain):
     on_cancel: OnCancel = "raise"
     linger: float = 0  # how long its clean-up sleeps, shielded
     guise: Guise | None = None  # what its function is handed over as; see `guises`
+    dependencies: tuple[Dependency, ...] = ()  # opened in this order
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -175,9 +197,12 @@ class Program(Plain):
     options: Options = Options()  # app-wide
 
 
+BODIES = ("endpoint", "function_teardown", "stream", "request_teardown")
+
+
 def bodies_of(run: Run) -> dict[str, tuple[Step, ...]]:
     """The parts of a run that have steps, by their names."""
-    return {name: getattr(run, name) for name in _BODIES if getattr(run, name)}
+    return {name: getattr(run, name) for name in BODIES if getattr(run, name)}
 
 
 def parts_of(run: Run) -> Iterator[Part]:
@@ -187,62 +212,3 @@ def parts_of(run: Run) -> Iterator[Part]:
     for part in (*parts, *(() if run.again is None else (run.again,))):
         yield part
         yield from parts_of(part)
-
-
-def script(program: Program) -> str:
-    """The program as a text to read."""
-    return "\n".join(_lines(program))
-
-
-def _lines(program: Program) -> Iterator[str]:
-    yield f"app: {_changed(program)}"
-    for number, request in enumerate(program.requests):
-        yield f"request {number}: {_changed(request)}"
-        yield from _run_lines(request, "    ")
-
-
-def _run_lines(run: Run, indent: str) -> Iterator[str]:
-    for name, steps in bodies_of(run).items():
-        yield f"{indent}{name}:"
-        yield from _step_lines(steps, indent + "    ")
-    if run.again is not None:
-        yield f"{indent}again, part {run.again.id}: {_changed(run.again)}"
-        yield from _run_lines(run.again, indent + "    ")
-
-
-def _step_lines(steps: tuple[Step, ...], indent: str) -> Iterator[str]:
-    for step in steps:
-        sleep = f"sleep {step.delay:.3f}, " if step.delay else ""
-        match step.action:
-            case Schedule(call):
-                yield f"{indent}{sleep}schedule #{call.id} {call.point}: {_changed(call)}"
-                yield from _step_lines(call.steps, indent + "    ")
-            case Visit(part):
-                yield f"{indent}{sleep}visit part {part.id}: {_changed(part)}"
-                yield from _run_lines(part, indent + "    ")
-            case Cancel(id) | Await(id):
-                yield f"{indent}{sleep}{type(step.action).__name__.lower()} #{id}"
-            case None:
-                yield f"{indent}{sleep}"
-
-
-_BODIES = ("endpoint", "function_teardown", "stream", "request_teardown")
-_SHOWN_APART = {"requests", "id", "point", "steps", "again", *_BODIES}  # in lines of their own
-
-
-def _changed(value: object) -> str:
-    """The fields that differ from their defaults."""
-    shown = [
-        f"{field.name}={_value(getattr(value, field.name))}"
-        for field in fields(value)  # type: ignore[arg-type]
-        if field.name not in _SHOWN_APART and getattr(value, field.name) != field.default
-    ]
-    return ", ".join(shown)
-
-
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, (Options, Retry, Handler)):
-        return f"{type(value).__name__}({_changed(value)})"
-    return repr(value)

@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fastapi_tasks import RequestTasks, Tasks
 from tests_trio.support import Message
 
-from .actors import Actors, Scene, fail
+from .actors import Actors, Scene
+from .errors import fail
 from .program import Program, Run, parts_of
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
-from random import Random
 from typing import Any, get_args
 
 from hypothesis import strategies as st
 
+from .drawing import Drawing
 from .program import (
     Await,
     Call,
     Cancel,
+    Dependency,
     Error,
     Handler,
     Options,
@@ -33,10 +34,10 @@ from .program import (
 
 POINTS: tuple[Point, ...] = ("now", "after_route", "after_response", "runner")
 ERRORS: tuple[Error, ...] = get_args(Error)
+PLAIN_ERRORS = [  # cancel scopes ask what passes them when they are cancelled themselves
+    error for error in ERRORS if not error.startswith("Hostile")
+]
 OPTIONS = sorted(vars(Options()))
-EVENTS_AT_MOST = 400
-NUMBERS = [st.integers(0, at_most) for at_most in range(21)]
-FRACTIONS = [Random(number).getrandbits(26) / 2**26 for number in range(EVENTS_AT_MOST)]
 
 
 @st.composite
@@ -44,14 +45,13 @@ def programs(draw: st.DrawFn) -> Program:
     return _Drawing(draw).program()
 
 
-class _Drawing:
-    """One program in the making: it numbers tasks and sees to it that no two delays are alike."""
+class _Drawing(Drawing):
+    """Its parts, and what the one may have because of the other."""
 
     def __init__(self, draw: st.DrawFn) -> None:
-        self._draw = draw
+        super().__init__(draw)
         self._ids = count()
         self._parts = count()
-        self._delays = count()
         self._limiters: tuple[int, ...] = ()
         self._awaits = False  # something awaits a task, so a deadlock is possible
         self._instant = True  # tasks may end at the moment of their start
@@ -63,19 +63,6 @@ class _Drawing:
         self._holds = self.is_(4)  # responses are held until the cut-off, and much comes then
         self._is_held = False  # what is drawn comes behind that
         self._parts_left = self.one_of(0, 0, 1, 3)
-
-    def up_to(self, number: int) -> int:
-        return self._draw(NUMBERS[number])
-
-    def one_of(self, *values: Any) -> Any:
-        return values[self.up_to(len(values) - 1)]
-
-    def is_(self, likelihood: int) -> bool:
-        """True in so many cases of ten; shrinks to False."""
-        return self.up_to(9) >= 10 - likelihood
-
-    def delay(self, at_most: int = 5) -> float:
-        return self.up_to(at_most) + FRACTIONS[next(self._delays)]
 
     def program(self) -> Program:
         self._limiters = self.one_of((), (1,), (2,), (1, 1), (2, 1))
@@ -196,6 +183,12 @@ class _Drawing:
         elif self._holds and depth == 0 and self.is_(5):
             options = replace(options, hold_response=True, shield=self.is_(4))
             steps += (Step(self.delay(20)),)
+        guise = self.one_of("named", "nameless", "proxy") if self.is_(2) else None
+        dependencies = self.dependencies() if guise is None else ()
+        if dependencies and self.is_(3):
+            options = replace(options, retry=self._retry())
+        if dependencies and self.is_(3):
+            options = replace(options, timeout=self._timeout())
         on_cancel = self.one_of(*["raise"] * 4, "swallow", "fail", *["linger"] * (not is_sync))
         return Call(
             id=number,
@@ -207,7 +200,26 @@ class _Drawing:
             error=self.one_of("ValueError", *ERRORS),
             on_cancel=on_cancel,
             linger=self.delay() if on_cancel == "linger" else 0,
-            guise=self.one_of("named", "nameless", "proxy") if self.is_(2) else None,
+            guise=guise,
+            dependencies=dependencies,
+        )
+
+    def dependencies(self) -> tuple[Dependency, ...]:
+        numbers = range(self.one_of(0, 0, 0, 1, 2, 3))
+        return tuple(self.dependency(is_first=number == 0) for number in numbers)
+
+    def dependency(self, *, is_first: bool) -> Dependency:
+        sleeps = not self._instant or self.is_(4)
+        return Dependency(
+            opening=self.delay(1) if sleeps else 0,
+            closing=self.one_of(0, 1, 1, 1, 40) * self.delay(3),
+            fails_to_open=self.one_of(*[0] * 9, 1, 9),
+            fails_to_close=self.one_of(*[0] * 9, 1, 9),
+            error=self.one_of("ValueError", *PLAIN_ERRORS),
+            swallows=self.is_(2),
+            is_sync=self.is_(self._sync - self._sync // 2),
+            closes_first=self.is_(2),
+            needs_previous=not is_first and self.is_(3),
         )
 
     def options(self) -> Options:

@@ -56,6 +56,9 @@ class Trace:
     tasks: defaultdict[int, TaskFacts] = field(default_factory=lambda: defaultdict(TaskFacts))
     exchanges: defaultdict[int, Exchange] = field(default_factory=lambda: defaultdict(Exchange))
     starts: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # by run
+    attempts: defaultdict[int, list[str]] = field(  # of tasks with dependencies
+        default_factory=lambda: defaultdict(list)
+    )
     refused: dict[int, str] = field(default_factory=dict)
     seen: list[tuple[float, str]] = field(default_factory=list)  # by who awaited or visited it
     log: list[tuple[float, str]] = field(default_factory=list)
@@ -66,11 +69,16 @@ class Trace:
         self.starts[run].append(f"#{task}")
         self.exchanges[request].start(task, time)
 
+    def note(self, task: int, what: str, time: float) -> None:
+        """A task's call, or one of its dependencies, begins or ends something."""
+        self.attempts[task].append(f"{what} at {time:.6f}")
+
     def lines(self) -> list[str]:
         """The facts, as lines to compare. What one moment holds is sorted by its text."""
         exchanges = [(n, x) for n, x in sorted(self.exchanges.items()) if x.events]
         return [
             *(f"task #{number}: {facts}" for number, facts in sorted(self.tasks.items())),
+            *(f"attempts of #{n}: {events}" for n, events in sorted(self.attempts.items())),
             *(f"refused #{number}: {error}" for number, error in sorted(self.refused.items())),
             *(f"{run} starts {tasks}" for run, tasks in sorted(self.starts.items())),
             *(f"request {n} sends {x.messages}" for n, x in exchanges),

@@ -132,11 +132,12 @@ class Limiter:
         self.tokens = tokens
         self.queue: list[object] = []
         self.moment = -1.0  # of the latest arrivals,
-        self.lines: list[object] = []  # the lines that they came from,
+        self.arrivals = 0  # how many they are,
+        self.lines: set[object] = set()  # the lines that all of them came from,
         self.free = 0  # and how many were free before
 
-    def acquire(self, line: object) -> Body:
-        self.arrive(line)
+    def acquire(self, *lines: object) -> Body:
+        self.arrive({*lines} - {None})
         place = object()
         self.queue.append(place)
         try:
@@ -146,14 +147,14 @@ class Limiter:
         finally:
             self.queue.remove(place)
 
-    def arrive(self, line: object) -> None:
+    def arrive(self, lines: set[object]) -> None:
         """Who comes first is undetermined, unless they stand in one line, or none has to wait."""
         if self.moment != self.world.now:
-            self.moment, self.lines = self.world.now, []
+            self.moment, self.arrivals, self.lines = self.world.now, 0, lines
             self.free = self.tokens - len(self.queue)
-        self.lines.append(line)
-        are_in_order = line is not None and all(other is line for other in self.lines)
-        if 1 < len(self.lines) > self.free and not are_in_order:
+        self.arrivals += 1
+        self.lines = self.lines & lines
+        if 1 < self.arrivals > self.free and not self.lines:
             raise UndeterminedError
 
     def release(self) -> None:
