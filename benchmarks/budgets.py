@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from benchmarks.batches import AFTER_RESPONSE, NOW
+from benchmarks.dependencies import ASYNC, GENERATOR
 from benchmarks.imports import ADDED as IMPORT_ADDED
 from benchmarks.imports import FORBIDDEN
 from benchmarks.per_request import ADDED, RESPONSE, added
@@ -53,6 +54,10 @@ BUDGETS = [
         "per_request",
         ADDED,
         both(1.05),
+    ),
+    *(
+        Budget(f"{kind} of a task", "the same of an endpoint", "dependencies", kind, both(1.5))
+        for kind in (ASYNC, GENERATOR)
     ),
     Budget("memory of 100,000 sleeping tasks, resident", GROUP, "memory", RUNNER, both(1.3)),
     Budget(
