@@ -6,9 +6,20 @@ Each `expect-error` line must be an error to both: they complain of an unused `i
 """
 
 from functools import partial
-from typing import assert_type, overload
+from typing import Annotated, Any, assert_type, overload
 
-from fastapi_tasks import RequestTasks, Task, TaskConfig, TaskRunner, TaskScheduler
+from fastapi import Depends
+
+from fastapi_tasks import (
+    INJECTED,
+    RequestTasks,
+    Task,
+    TaskConfig,
+    TaskRunner,
+    Tasks,
+    TaskScheduler,
+    current_task,
+)
 
 
 async def async_function(number: int, *, word: str = "") -> float:
@@ -42,6 +53,21 @@ def overloaded(value: int | str) -> int | str:
     return value
 
 
+async def get_number() -> int:
+    return 1
+
+
+Number = Annotated[int, Depends(get_number)]
+
+
+async def injected(word: str, number: Number = INJECTED, *, tasks: Tasks = INJECTED) -> float:
+    return number
+
+
+def sync_injected(word: str, number: Number = INJECTED) -> float:
+    return number
+
+
 async def results(tasks: RequestTasks, runner: TaskRunner, task: Task[[int], str]) -> None:
     """`await task` has the function's return type."""
     assert_type(await tasks.schedule(async_function, 1), float)
@@ -62,6 +88,11 @@ async def results(tasks: RequestTasks, runner: TaskRunner, task: Task[[int], str
     assert_type(await runner.schedule(lambda: 7), int)
     assert_type(await runner.schedule(Service), Service)
     assert_type(await runner.schedule(overloaded, 1), int)
+    assert_type(await runner.schedule(injected, "w"), float)
+    assert_type(await runner.schedule(injected, "w", 3), float)
+    assert_type(await tasks.task(name="n").schedule(sync_injected, "w", number=3), float)
+    assert_type(await injected("w", 3), float)
+    assert_type(current_task(), Task[..., Any])
     assert_type(await task, str)
     assert_type(await task(), str)
 
@@ -89,6 +120,10 @@ def mistakes(tasks: RequestTasks, runner: TaskRunner) -> None:
     runner.task(shield=True).schedule(sync_function, "1")  # type: ignore  # expect-error
     runner.schedule(Service().method, "1")  # type: ignore  # expect-error
     runner.schedule(partial(async_function, "1"))  # type: ignore  # expect-error
+    runner.schedule(injected)  # type: ignore  # expect-error
+    runner.schedule(injected, 1)  # type: ignore  # expect-error
+    runner.schedule(injected, "w", "3")  # type: ignore  # expect-error
+    runner.task(shield=True).schedule(sync_injected, 1)  # type: ignore  # expect-error
     runner.schedule(async_function(1))  # type: ignore  # expect-error
     runner.schedule(None)  # type: ignore  # expect-error
     tasks.task(nmae="n")  # type: ignore  # expect-error
