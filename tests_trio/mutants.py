@@ -408,8 +408,10 @@ G12 _core/exception.py an exception's traceback is asked for, which may raise
 + traceback: TracebackType | None = exc.__traceback__
 
 G12 _core/exception.py an exception's context is set, which may raise
-- _CONTEXT.__set__(exc, context)
-+ exc.__context__ = context
+-         _CONTEXT.__set__(exc, context)
+-         del exc
++         exc.__context__ = context
++         del exc
 
 G12 _core/exception.py an exception is told its traceback, which may raise
 - raise BaseException.with_traceback(exc, traceback)
@@ -1012,7 +1014,7 @@ G22 _core/attempt.py a dependency's wait for a thread uses up the timeout
 + pass  # waiting
 
 G22 _core/attempt.py a task that was cancelled in a dependency's thread begins
-- if is_async and self._timeout is None and dependencies.are_plain:
+- if is_async and self._timeout is None and dependencies.are_only_awaited:
 + if is_async and self._timeout is None and not any(self._exits):
 
 G22 _core/attempt.py the shutdown complains of clean-ups that are not the tasks' own
@@ -1078,16 +1080,12 @@ G22 _fastapi/dependencies.py one plan serves all calls of a function
 + names = ()
 
 G22 _fastapi/dependencies.py what cannot be known yet is known for ever
--     if is_certain:
--         with suppress(Exception):
-+     if True:
-+         with suppress(Exception):
+- return is_that and (self._names is None or self._names == len(globals_of(called)))
++ return is_that
 
 G22 _fastapi/dependencies.py a function whose names come later has no dependencies
--         if is_certain:
--             with suppress(TypeError):
-+         if True:
-+             with suppress(TypeError):
+- return names is None or names == len(globals_of(func))
++ return True
 
 G22 _fastapi/dependencies.py a function that cannot be read has no dependencies
 - if _expects_something(task.func):
@@ -1106,12 +1104,40 @@ G20 _fastapi/dependencies.py what is known of a function keeps it
 + self._called = lambda: called
 
 G20 _fastapi/dependencies.py functions without dependencies are kept
-- : WeakSet[Callable[..., Any]] = WeakSet()
-+ : set[Callable[..., Any]] = set()
+- : WeakKeyDictionary[Callable[..., Any], int | None] = WeakKeyDictionary()
++ : dict[Callable[..., Any], int | None] = {}
 
 G20 _fastapi/plan.py the values of dependencies are kept by errors
 -             resolution.clear()
 +             pass
+
+G22 _fastapi/dependencies.py what a partial has by name is a positional-only dependency's value
+- and (each.is_positional_only or each.name not in names)
++ and each.name not in names
+
+G13 _fastapi/dependencies.py a refused call shows what a partial has
+- tuple(func.keywords))
++ func.keywords)
+
+G22 _core/attempt.py an error does not tell which one it came after
+- add_context(exc, error)
++ pass
+
+G22 _fastapi/resolution.py a closing waits for those who wait for it
+- await call_in_thread(lambda: _close(
++ await attempt.call_in_thread(lambda: _close(
+
+G22 _fastapi/plan.py an override has a cache of its own
+- if func is not original:  # whose
++ if False:  # whose
+
+G22 _fastapi/parameters.py what is about validation is about requests
+- if issubclass(type(each), _MARKS)]
++ if is_mark(each)]
+
+G22 _fastapi/parameters.py a decorated object's annotations are about its decorator's module
+-     func = inspect.unwrap(getattr(func, "__func__", func))
++     func = getattr(func, "__func__", func)
 
 G22 _fastapi/injected.py what a dependency writes to the state goes to the next task
 - State(dict(state))
@@ -1124,8 +1150,8 @@ G22 _fastapi/parameters.py one annotation that cannot be evaluated hides the oth
 +         return _UNKNOWN
 
 G22 _fastapi/parameters.py the last mark of an annotation does not count
-- filter(is_mark, reversed(metadata))
-+ filter(is_mark, metadata)
+- return kind, marks[-1] if marks else None
++ return kind, marks[0] if marks else None
 
 G22 _fastapi/plan.py a cached dependency is opened for each that asks for it
 - if key in self._known and not again:
@@ -1144,12 +1170,12 @@ G22 _fastapi/plan.py scopes make a difference to what does not use them
 + tuple(sorted(deeper.scopes)),
 
 G22 _fastapi/plan.py a chain that leads back to itself is followed to the end of the stack
-- if func in chain.funcs:
+- if any(each is func for each in chain.funcs[:-1]):
 + if False:
 
 G22 _fastapi/resolution.py a sync generator is open for ever if it takes long to be closed
-- with CancelScope(shield=True):  # it takes
-+ with CancelScope():  # it takes
+- with CancelScope(shield=True):
++ with CancelScope():
 
 G22 _fastapi/resolution.py a close that is torn off before it has a thread is forgotten
 -             while opened:

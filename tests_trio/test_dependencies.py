@@ -34,6 +34,8 @@ from fastapi import (
 )
 from fastapi.requests import HTTPConnection
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from pydantic import Field
+from starlette.background import BackgroundTasks as StarletteTasks
 from typing_extensions import TypeAliasType
 
 from fastapi_tasks import (
@@ -606,6 +608,29 @@ async def test_what_dependencies_raise():
         yield
         yield
 
+    async def swallows_and_yields():
+        with contextlib.suppress(ValueError):
+            yield
+        yield
+
+    async def swallows_and_fails():
+        with contextlib.suppress(ValueError):
+            yield
+        raise OSError
+
+    first = KeyError()
+
+    async def raises_the_first():
+        with contextlib.suppress(ValueError):
+            yield
+        raise first
+
+    async def fail_after_another(value: Any):
+        try:
+            raise first
+        except KeyError:
+            raise ValueError  # noqa: B904
+
     async def stops():
         raise StopAsyncIteration
         yield
@@ -639,8 +664,12 @@ async def test_what_dependencies_raise():
         assert journal == ["call", "swallowed"]
         assert str(await of(yields_not)).endswith("yields_not' has not yielded")
         assert str(await of(yields_twice)).endswith("yields_twice' yields twice")
+        assert isinstance((await of(swallows_and_yields, fail)).__cause__, ValueError)
+        assert isinstance((await of(swallows_and_fails, fail)).__context__, ValueError)
+        assert await of(raises_the_first, fail_after_another) is first
+        assert first.__context__ is None  # which comes after it, not before
         assert str(await of(stops)) == "async generator raised StopAsyncIteration"
-    assert len(errors) == 7
+    assert len(errors) == 10
 
 
 @pytest.mark.real_time
@@ -880,7 +909,6 @@ async def test_threads_of_dependencies():
     def generator():
         count()
         yield threading.get_ident()
-        count()
 
     def sync_work(value: Annotated[int, Depends(generator)] = INJECTED):
         count()
@@ -895,6 +923,23 @@ async def test_threads_of_dependencies():
             assert await task != threading.get_ident()
         assert runner._supervisor.lifetime.threads.available_tokens == 1
     assert most == 1
+
+
+@pytest.mark.real_time
+async def test_a_pool_that_is_smaller_than_the_threads():
+    """To close takes no slot: those who have one may wait for what that gives back."""
+    app = make_app(max_threads=2)
+    pool = threading.BoundedSemaphore(1)
+
+    def connection():
+        assert pool.acquire(timeout=5)
+        yield
+        pool.release()
+
+    async with serving(app):
+        tasks = [app.state.runner.schedule(takes(connection)) for _ in range(6)]
+        for task in tasks:
+            await task
 
 
 async def test_the_limiter_and_the_context():
@@ -1159,7 +1204,7 @@ async def test_a_coroutine_that_is_closed(where, closer, monkeypatch):
         await anyio.sleep_forever()
 
     class Opening:
-        are_plain = False
+        are_only_awaited = False
 
         async def open(self, attempt):
             attempt.add_exit(close, first=False)
@@ -1295,6 +1340,75 @@ async def test_what_a_task_cannot_have(dependency):
         assert await app.state.runner.schedule(work, 7, value="mine") == "mine"
 
 
+class Named:
+    """A dependency without a hash."""
+
+    __hash__ = None
+
+    async def __call__(self):
+        return "named"
+
+
+async def test_odd_marks_and_overrides():
+    """What FastAPI takes in an annotation, as a type or as an override, a task takes as well."""
+    app = make_app()
+    runner = app.state.runner
+    calls = []
+
+    async def real(number: Annotated[int, Field(gt=0)] = 5):
+        return number
+
+    async def described(name: Annotated[int, Depends(real), Field(description="x")] = INJECTED):
+        return name
+
+    async def of_starlette(tasks: StarletteTasks | None = None, other: StarletteTasks = None): ...
+
+    async def scoped(scopes: SecurityScopes):
+        return scopes.scopes
+
+    async def below(scoped: Annotated[Any, Depends(scoped)], mine: Annotated[Any, Depends(real)]):
+        return scoped
+
+    async def plain(mine: Annotated[Any, Depends(real)]): ...
+
+    async def with_scheme(token: Annotated[str, Depends(OAuth2PasswordBearer("token"))]): ...
+
+    async def override():
+        calls.append("override")
+        return len(calls)
+
+    async def with_field(value: Annotated[int, Depends(real)] = INJECTED, *, n: int = Field(3)): ...
+
+    async def twice_scoped(original):
+        async def work(
+            one: Annotated[int, Security(parent_of(original), scopes=["one"])] = INJECTED,
+            two: Annotated[int, Security(parent_of(original), scopes=["two"])] = INJECTED,
+        ):
+            return one, two
+
+        return await runner.schedule(work)
+
+    def parent_of(original):
+        async def parent(value: Annotated[int, Depends(original)]):
+            return value
+
+        return parent
+
+    async with serving(app):
+        assert await runner.schedule(described) == 5
+        with pytest.raises(TypeError, match="'other' is the BackgroundTasks of a request"):
+            runner.schedule(takes(of_starlette))
+        with pytest.raises(TypeError, match=r"'n' is FieldInfo\(\) of a request"):
+            runner.schedule(with_field)
+        app.dependency_overrides[real] = Named()
+        assert await runner.schedule(takes(real)) == "named"
+        for original in (scoped, below, with_scheme, real, plain):  # does it ask for scopes?
+            app.dependency_overrides[original] = override
+            calls.clear()
+            expected = (1, 1) if original in (real, plain) else (1, 2)
+            assert await twice_scoped(original) == expected
+
+
 async def test_what_a_tasks_own_parameters_cannot_be():
     """Marks of a request are no values; a parameter that is just left out fails in the task."""
     app = make_app()
@@ -1395,6 +1509,18 @@ async def test_odd_functions():
     async def positional(number: int = 1, name: Name = INJECTED, /):
         return number, name
 
+    async def both(name: Name = INJECTED, /, **others):
+        return name, others
+
+    async def of_another_module(self, *args, **kwargs):
+        return await elsewhere["call"](self, *args, **kwargs)
+
+    elsewhere = {"Name": Name, "INJECTED": INJECTED}
+    exec("async def call(self, name: 'Name' = INJECTED): return name", elsewhere)
+
+    class Decorated:
+        __call__ = functools.wraps(elsewhere["call"])(of_another_module)
+
     async def loop(name: Name = INJECTED): ...
 
     async def unread(name: Name = INJECTED): ...
@@ -1416,6 +1542,8 @@ async def test_odd_functions():
             assert (await runner.schedule(Plain, 1)).sent == (1, "plain")
             assert await runner.schedule(Static()) == "name"
             assert await runner.schedule(OfClass()) == "name"
+        assert await runner.schedule(Decorated()) == "name"
+        assert await runner.schedule(both, name="other") == ("name", {"name": "other"})
         assert isinstance(await runner.schedule(Odd), Odd)
         with pytest.raises(RecursionError):
             runner.schedule(Deep)
@@ -1559,6 +1687,10 @@ async def test_injected_in_a_direct_call():
         lambda value: 1 + value,
         lambda value: value < 1,
         lambda value: 1 in value,
+        lambda value: value | 1,
+        lambda value: 1 | value,
+        lambda value: setattr(value, "autoflush", False),
+        lambda value: delattr(value, "autoflush"),
     ]
     for use in uses:
         with pytest.raises(FastAPITasksError, match="an argument was left out of a direct call"):
@@ -1689,6 +1821,14 @@ async def test_no_frame_shows_values():
     def refused(secret, value: Annotated[Any, Depends(unmarked)] = INJECTED): ...
 
     async with serving(app):
+
+        def by_position(
+            number: int = 1, value: Annotated[Any, Depends(work)] = INJECTED, /, **_
+        ): ...
+
+        with pytest.raises(TypeError) as caught:
+            app.state.runner.schedule(functools.partial(by_position, secret=SECRET))
+        assert shown_by_us(caught.value, SECRET) == []
         for func in (work, opening):
             task = app.state.runner.task(timeout=5).schedule(func, SECRET)
             await task.finished.wait()

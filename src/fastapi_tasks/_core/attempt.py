@@ -25,7 +25,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from .call import Call, late
 from .cleanups import CleanUps
-from .exception import is_a, traceback_of, without_cancellations
+from .exception import add_context, is_a, traceback_of, without_cancellations
 from .supervised import SupervisedTask
 from .threads import ThreadSlot, call_in_thread
 
@@ -92,7 +92,7 @@ class Attempt:
         self._exits[first].append(exit_)
 
     async def call_in_thread(self, func: Callable[[], Any]) -> Any:
-        """Call what a dependency has to do in a worker thread of the app's."""
+        """Call `func` in one of the runner's threads."""
         left = self._limit.deadline - current_time()
         self._limit.deadline = math.inf  # waiting does not use up the timeout
         async with ThreadSlot(self._place.threads):
@@ -107,7 +107,7 @@ class Attempt:
         is_async, dependencies = task.is_async is True, task.dependencies
         assert dependencies is not None
         try:
-            if is_async and self._timeout is None and dependencies.are_plain:
+            if is_async and self._timeout is None and dependencies.are_only_awaited:
                 await dependencies.open(self)
                 return await task.func(*self.args, **self.kwargs)
             async with nullcontext() if is_async else ThreadSlot(self._place.threads):
@@ -165,7 +165,7 @@ class Attempt:
     async def _close(self, scope: CancelScope) -> None:
         """Close what was opened, in the reverse order; each learns of the error, the latest one.
 
-        If it was called again after its end, that is its caller's, and cancelled with that.
+        Where the task was called again after its end, they are cancelled with whoever did that.
         """
         if not self.task.is_finished:
             self._place.clean_ups.begin(scope, self.task)
@@ -186,6 +186,8 @@ class Attempt:
                 raise
             if exc is error:
                 BaseException.with_traceback(exc, traceback)
+            else:
+                add_context(exc, error)
             self._error = exc
         finally:
             del error, traceback

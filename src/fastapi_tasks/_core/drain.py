@@ -3,8 +3,8 @@
 1. `stopping` is set.
 2. All tasks have the grace period to finish in.
 3. The timing points count as come, and the tasks that are not shielded are cancelled.
-4. The shielded ones have `shield_timeout` to finish in, and so has what closes the dependencies of
-   the others; then they are cancelled as well.
+4. The shielded ones have `shield_timeout` to finish in, and so have the clean-ups of the others (30
+   seconds, if that is `None`); then they are cancelled as well.
 5. What cannot be cancelled is waited for: functions in threads, `schedule()` calls in some.
 """
 

@@ -42,6 +42,19 @@ def parts_of(exc: BaseException) -> list[BaseException]:
     return parts
 
 
+def add_context(exc: BaseException, context: BaseException | None) -> None:
+    """Have an exception lead to the one it came after, if it leads to none, nor that one to it."""
+    if _CONTEXT.__get__(exc) is not None:
+        return
+    before, seen = context, {id(exc)}
+    while before is not None:
+        if id(before) in seen:
+            return
+        seen.add(id(before))
+        before = _CONTEXT.__get__(before)
+    _CONTEXT.__set__(exc, context)
+
+
 def forget_cancellations(exc: BaseException) -> None:
     """Have an exception not lead to those who cancelled what raised it.
 

@@ -40,7 +40,7 @@ async def call_with_options(
     No token is held while a retry backs off, and waiting does not use up the timeout. Where the
     dependencies come in: see `attempt`.
     """
-    call = _TaskCall(task, place, scope)
+    call = _TaskCall(task, place, timeout=chosen(task.config.timeout), scope=scope)
     retry = chosen(task.config.retry)
     del task
     try:
@@ -67,7 +67,12 @@ class _TaskCall(Call):
     __slots__ = ("_place", "_scope", "_task")
 
     def __init__(
-        self, task: SupervisedTask[..., Any], place: Place, scope: CancelScope | None = None
+        self,
+        task: SupervisedTask[..., Any],
+        place: Place,
+        *,
+        timeout: float | None = None,
+        scope: CancelScope | None = None,
     ) -> None:
         super().__init__(
             task.func,
@@ -75,7 +80,7 @@ class _TaskCall(Call):
             task.kwargs,
             is_async=task.is_async is True,
             threads=place.threads,
-            timeout=None if scope is None else chosen(task.config.timeout),
+            timeout=timeout,
             name=task.name,
         )
         self._task = task

@@ -60,10 +60,10 @@ class Dependencies(Protocol):
     """What a task's function gets beside its arguments.
 
     Attributes:
-        are_plain: whether all are only awaited: none is to be closed, or needs a thread.
+        are_only_awaited: whether all are only awaited: none is to be closed, or needs a thread.
     """
 
-    are_plain: bool
+    are_only_awaited: bool
 
     def open(self, attempt: Attempt) -> Awaitable[None]:
         """Open them for one attempt: add their values to its arguments, and what closes them."""

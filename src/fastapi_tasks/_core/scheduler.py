@@ -67,8 +67,7 @@ class TaskScheduler(Uncallable):
         del func, args, kwargs  # no traceback of what follows shows them (G13)
         if task.is_async is None:
             raise TypeError(why_not(task.func))
-        if self._supervisor.find_dependencies is not None:
-            task.dependencies = self._supervisor.find_dependencies(task)
+        task.dependencies = self._supervisor.find_dependencies(task)
         # To find out whether a task of the event loop runs this takes longer than all the rest.
         caller = _getframe().f_back  # there is none where C starts a thread with this
         in_task = caller is not None and bool(caller.f_code.co_flags & CO_COROUTINE)

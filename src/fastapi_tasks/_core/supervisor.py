@@ -76,14 +76,13 @@ class Supervisor:
         max_tasks: int | None,
         max_threads: int,
         instruments: Iterable[Instrument],
+        find_dependencies: Callable[[SupervisedTask[..., Any]], Dependencies | None],
     ) -> None:
         self.config = config
         self.registry: Registry = Registry(max_tasks)
         self.instruments: tuple[GuardedInstrument, ...] = tuple(map(GuardedInstrument, instruments))
         self.lifetime: Lifetime = Lifetime()
-        self.find_dependencies: Callable[[SupervisedTask[..., Any]], Dependencies | None] | None = (
-            None
-        )
+        self.find_dependencies = find_dependencies
         self._max_threads = max_threads
 
     # The lifespan.

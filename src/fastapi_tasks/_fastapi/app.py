@@ -85,15 +85,15 @@ def add_tasks(
     if max_tasks is not None:
         _check_count("max_tasks", max_tasks)
     _check_count("max_threads", max_threads)
+    injector = Injector(app)
     supervisor = Supervisor(
         config or TaskConfig(),
         max_tasks=max_tasks,
         max_threads=max_threads,
         instruments=instruments,
+        find_dependencies=injector.find,
     )
-    tasks = AppTasks(TaskRunner(supervisor), supervisor)
-    injector = Injector(app, tasks)
-    supervisor.find_dependencies = injector.find
+    tasks = injector.tasks = AppTasks(TaskRunner(supervisor), supervisor)
     setattr(app.state, _STATE, tasks.runner)
     lifespans = Lifespans(supervisor, grace_period=grace_period, shield_timeout=shield_timeout)
     for name in ("build_middleware_stack", _ORIGINAL_BUILD):

@@ -8,9 +8,9 @@ parameters does FastAPI fill (`parameters`), and which of those has the caller l
 plan is made (`plan`), and each attempt of the task carries it out (`resolution`).
 
 Most functions have no dependencies, and each `schedule()` call pays for finding that out. So it is
-remembered of functions, without keeping any alive: those without dependencies are in a weak set.
-The others bear what was found as an attribute, since it leads to dependencies, and these may lead
-back to the function: as a value in a weak dictionary it would never go.
+remembered of functions, without keeping any alive: those without dependencies are the keys of a
+weak dictionary. The others bear what was found as an attribute, since it leads to dependencies, and
+these may lead back to the function: as a value in a weak dictionary it would never go.
 
 `app.dependency_overrides` are looked up at the `schedule()` call, too: a test that clears them
 while tasks still run must not send those to the real database.
@@ -24,7 +24,7 @@ from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple
-from weakref import WeakSet, ref
+from weakref import WeakKeyDictionary, ref
 
 from fastapi import FastAPI
 
@@ -32,13 +32,15 @@ from .._core.attempt import Attempt
 from .._core.function import WRAPPERS, function_name, type_name
 from .._core.supervised import SupervisedTask
 from .injected import INJECTED
-from .parameters import Wanted, is_mark, wanted_by
+from .parameters import Wanted, globals_of, is_mark, wanted_by
 from .plan import Plan
 from .resolution import Resolution
 from .tasks import AppTasks
 
 _ATTRIBUTE = "__fastapi_tasks__"
-_without_dependencies: WeakSet[Callable[..., Any]] = WeakSet()
+# The functions without dependencies; and how many names there were when that was found, if names
+# that come later may make a difference.
+_without_dependencies: WeakKeyDictionary[Callable[..., Any], int | None] = WeakKeyDictionary()
 
 
 class Injector:
@@ -46,13 +48,14 @@ class Injector:
 
     Attributes:
         app: whose overrides and state they get.
-        tasks: what `add_tasks()` has made for it.
+        tasks: what `add_tasks()` has made for it; there before the first task.
         state: what the app's lifespan has yielded, if the server supports that.
     """
 
-    def __init__(self, app: FastAPI, tasks: AppTasks) -> None:
+    tasks: AppTasks
+
+    def __init__(self, app: FastAPI) -> None:
         self.app: FastAPI = app
-        self.tasks: AppTasks = tasks
         self.state: Mapping[str, Any] | None = None
 
     def find(self, task: SupervisedTask[..., Any]) -> Injection | None:
@@ -80,12 +83,12 @@ class Injector:
 class Injection:
     """The dependencies of one task."""
 
-    __slots__ = ("_injector", "_plan", "are_plain")
+    __slots__ = ("_injector", "_plan", "are_only_awaited")
 
     def __init__(self, plan: Plan, injector: Injector) -> None:
         self._plan = plan
         self._injector = injector
-        self.are_plain: bool = plan.are_plain
+        self.are_only_awaited: bool = plan.are_only_awaited
 
     def open(self, attempt: Attempt) -> Awaitable[None]:
         return self._plan.open(Resolution(attempt, self._injector))
@@ -98,15 +101,19 @@ class _Found:
         name: the function's.
     """
 
-    def __init__(self, called: Callable[..., Any], wanted: tuple[Wanted, ...]) -> None:
+    def __init__(
+        self, called: Callable[..., Any], wanted: tuple[Wanted, ...], names: int | None
+    ) -> None:
         self.name: str = function_name(called)
+        self._names = names  # how many there were, if later ones may make a difference
         self._called = ref(called)
         self._wanted = wanted
         self._plans: dict[tuple[str, ...], Plan] = {}  # by the parameters that are left to fill
 
     def is_of(self, called: Callable[..., Any]) -> bool:
-        """Whether it is that one: decorators copy the attributes of what they wrap."""
-        return self._called() is called
+        """Whether that is what it says of this one: decorators copy attributes, and names come."""
+        is_that = self._called() is called
+        return is_that and (self._names is None or self._names == len(globals_of(called)))
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # whoever pickles a function gets one without this
@@ -127,7 +134,8 @@ class _Found:
             left = tuple(
                 each
                 for each in self._wanted
-                if not (0 <= each.position < count or each.name in names)
+                if not 0 <= each.position < count
+                and (each.is_positional_only or each.name not in names)
             )
         for each in left:
             if each.is_positional_only and each.position != count:
@@ -167,7 +175,7 @@ def _layers(func: Any) -> Iterator[_Layer]:
 
 def _layer(func: Any) -> _Layer | None:
     if issubclass(type(func), partial):
-        return _Layer(func.func, len(func.args), func.keywords)
+        return _Layer(func.func, len(func.args), tuple(func.keywords))
     if issubclass(type(func), MethodType):
         return _Layer(func.__func__, 1)
     if issubclass(type(func), WRAPPERS):
@@ -192,26 +200,25 @@ def _look_at(func: Any) -> _Found | None:
     found: _Found | None = func.__dict__.get(_ATTRIBUTE)
     if found is not None and found.is_of(func):
         return found
-    if _is_plain(func) or _is_known(func):
+    if _has_classes_only(func) or _is_known_to_have_none(func):
         return None
-    wanted, is_certain = wanted_by(func, is_task=True)
+    wanted, names = wanted_by(func, is_task=True)
     if not wanted:
-        if is_certain:
-            with suppress(TypeError):  # a class without a hash
-                _without_dependencies.add(func)
+        with suppress(TypeError):  # a class without a hash
+            _without_dependencies[func] = names
         return None
-    found = _Found(func, wanted)
-    if is_certain:
-        with suppress(Exception):  # a class that lets nobody change it
-            setattr(func, _ATTRIBUTE, found)
+    found = _Found(func, wanted, names)
+    with suppress(Exception):  # a class that lets nobody change it
+        setattr(func, _ATTRIBUTE, found)
     return found
 
 
-def _is_known(func: Any) -> bool:
+def _is_known_to_have_none(func: Any) -> bool:
     try:
-        return func in _without_dependencies
-    except TypeError:
+        names = _without_dependencies[func]
+    except (KeyError, TypeError):
         return False
+    return names is None or names == len(globals_of(func))
 
 
 def _expects_something(func: Any) -> bool:
@@ -226,7 +233,7 @@ def _defaults(func: FunctionType) -> Iterator[Any]:
     yield from (func.__kwdefaults__ or {}).values()
 
 
-def _is_plain(func: Any) -> bool:
+def _has_classes_only(func: Any) -> bool:
     """Whether it certainly has none, which this finds out sooner than `inspect` would."""
     if type(func) is not FunctionType or func.__dict__:
         return False

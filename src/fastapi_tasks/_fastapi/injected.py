@@ -40,7 +40,12 @@ def _refuse(*_: object) -> NoReturn:
 for _name in (
     *("str", "format", "bool", "int", "float", "index", "len", "iter", "next", "contains", "call"),
     *("getitem", "setitem", "delitem", "enter", "exit", "aenter", "aexit", "await", "aiter"),
-    *("lt", "le", "gt", "ge", "neg", "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "mod"),
+    *("setattr", "delattr", "lt", "le", "gt", "ge", "neg", "pos", "abs", "invert"),
+    *(
+        side + name
+        for side in ("", "r")
+        for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "or", "and", "xor")
+    ),
 ):
     setattr(_Injected, f"__{_name}__", _refuse)
 

@@ -14,17 +14,18 @@ from inspect import Parameter
 from types import FunctionType
 from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin
 
-from fastapi import BackgroundTasks, Response, UploadFile, WebSocket, params
+from fastapi import Response, UploadFile, WebSocket, params
 from fastapi.requests import HTTPConnection
 from fastapi.security import SecurityScopes
 from pydantic.fields import FieldInfo
+from starlette.background import BackgroundTasks
 
 from .._core.function import type_name, unwrap
 from .injected import INJECTED
 
 _EMPTY = Parameter.empty
 _UNKNOWN = object()  # an annotation that cannot be evaluated
-_MARKS = (params.Depends, FieldInfo)
+_MARKS = (params.Depends, params.Param, params.Body)  # in an annotation
 
 
 class Dependency(NamedTuple):
@@ -75,10 +76,14 @@ class Wanted(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a function wants of FastAPI, and whether that is certain: names may come later."""
+    """What a function wants of FastAPI.
+
+    Attributes:
+        names: how many there were in its module, if one was missing that may come later.
+    """
 
     wanted: tuple[Wanted, ...]
-    is_certain: bool
+    names: int | None
 
 
 def wanted_by(func: Callable[..., Any], *, is_task: bool) -> Answer:
@@ -87,11 +92,11 @@ def wanted_by(func: Callable[..., Any], *, is_task: bool) -> Answer:
     Raises:
         Exception: whatever the function's `__signature__` and the like raise.
     """
-    names = _globals_of(func)
+    names = globals_of(func)
     try:
         parameters = inspect.signature(func).parameters.values()
     except ValueError:  # a builtin without a signature
-        return Answer((), is_certain=True)
+        return Answer((), None)
     annotations = [_evaluate(each.annotation, names) for each in parameters]
     wanted = [
         Wanted(
@@ -104,7 +109,8 @@ def wanted_by(func: Callable[..., Any], *, is_task: bool) -> Answer:
         if each.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
         and (wish := _wish_of(each, annotation, is_task)) is not None
     ]
-    return Answer(tuple(wanted), all(each is not _UNKNOWN for each in annotations))
+    is_certain = all(each is not _UNKNOWN for each in annotations)
+    return Answer(tuple(wanted), None if is_certain else len(names))
 
 
 def _wish_of(parameter: Parameter, annotation: Any, is_task: bool) -> Wish | None:
@@ -146,15 +152,17 @@ def _kind_and_mark(annotation: Any) -> tuple[Any, Any]:
     if get_origin(annotation) is not Annotated:
         return annotation, None
     kind, *metadata = get_args(annotation)
-    return kind, next(filter(is_mark, reversed(metadata)), None)
+    marks = [each for each in metadata if issubclass(type(each), _MARKS)]
+    return kind, marks[-1] if marks else None
 
 
 def _of_request(name: str, mark: object) -> Refusal:
     return Refusal(f"{name!r} is {type_name(mark)}() of a request")
 
 
-def is_mark(value: object) -> bool:
-    return issubclass(type(value), _MARKS)
+def is_mark(default: object) -> bool:
+    """Whether a default is no value, but says where that comes from."""
+    return issubclass(type(default), (params.Depends, FieldInfo))
 
 
 def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
@@ -167,11 +175,13 @@ def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
         return _UNKNOWN
 
 
-def _globals_of(func: Callable[..., Any]) -> dict[str, Any]:
+def globals_of(func: Callable[..., Any]) -> dict[str, Any]:
+    """The names that its annotations are about."""
     func = inspect.unwrap(unwrap(func))
     if inspect.isclass(func):
         func = func.__init__
     elif not isinstance(getattr(func, "__func__", func), FunctionType):
         func = type(func).__call__
-    names: dict[str, Any] = getattr(getattr(func, "__func__", func), "__globals__", {})
+    func = inspect.unwrap(getattr(func, "__func__", func))
+    names: dict[str, Any] = getattr(func, "__globals__", {})
     return names

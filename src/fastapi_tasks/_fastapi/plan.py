@@ -44,7 +44,7 @@ class Plan:
     """What fills the parameters of a task's function that its caller leaves out.
 
     Attributes:
-        are_plain: whether all dependencies are only awaited.
+        are_only_awaited: whether all dependencies are only awaited.
     """
 
     def __init__(self, name: str, wanted: Iterable[Wanted], overrides: Overrides) -> None:
@@ -63,7 +63,7 @@ class Plan:
             else:
                 by_name[each.name] = index
         self._steps = tuple(planner.steps)
-        self.are_plain: bool = all(step.is_plain for step in self._steps)
+        self.are_only_awaited: bool = all(step.is_only_awaited for step in self._steps)
         self._by_position = tuple(by_position)
         self._by_name = tuple(by_name.items())
 
@@ -144,33 +144,25 @@ class _Planner:
         mark, original = wish
         try:
             func = self._overrides.get(original, original)
-            given = _GIVEN.get(func)
         except TypeError:
             chain.refuse(f"Depends() of something that has no hash, a {type_name(original)}")
-        if given is not None:
-            return _Planned(self._add(func, given), uses_scopes=False)
+        for each, given in _GIVEN.items():
+            if func is each:
+                return _Planned(self._add(func, given), uses_scopes=False)
         own_scopes = tuple(getattr(mark, "scopes", None) or ())
         deeper = chain.longer(func, own_scopes)
-        if func in chain.funcs:
-            deeper.refuse("it depends on itself")
-        try:
-            step_class = _kind(func)
-            is_scheme = isinstance(inspect.unwrap(unwrap(func)), SecurityBase)
-            wanted = wanted_by(func, is_task=False).wanted
-        except Exception as exc:
-            names = " -> ".join(deeper.names)
-            raise TypeError(f"the signature of {names} cannot be read: {type_name(exc)}") from exc
-        if is_scheme:
-            deeper.refuse("it reads a request, to tell who has sent it")
+        kind, wanted = _read(func, deeper)
         parts = {each.name: self.plan(each, deeper) for each in wanted}
         uses_scopes = bool(own_scopes) or any(part.uses_scopes for part in parts.values())
+        if func is not original:  # whose cache it is in
+            uses_scopes = bool(own_scopes) or _asks_for_scopes(original, ())
         key = (
             original,
             tuple(sorted(deeper.scopes)) if uses_scopes else (),
             mark.scope or (_makes_generators(original) and "request"),
         )
         arguments = {name: part.step for name, part in parts.items()}
-        step = step_class(func, arguments, closes_first=mark.scope == "function")
+        step = kind(func, arguments, closes_first=mark.scope == "function")
         return _Planned(self._add(key, _limited(step, mark), again=not mark.use_cache), uses_scopes)
 
     def _add(self, key: Hashable, step: Step, *, again: bool = False) -> int:
@@ -181,6 +173,39 @@ class _Planner:
         index = len(self.steps) - 1
         self._known.setdefault(key, index)
         return index
+
+
+def _read(func: Callable[..., Any], chain: _Chain) -> tuple[type[Called], tuple[Wanted, ...]]:
+    """How a dependency is called, the last one of the chain, and what it wants itself."""
+    if any(each is func for each in chain.funcs[:-1]):
+        chain.refuse("it depends on itself")
+    try:
+        kind, wanted = _kind(func), wanted_by(func, is_task=False).wanted
+        is_scheme = _is_scheme(func)
+    except Exception as exc:
+        names = " -> ".join(chain.names)
+        raise TypeError(f"the signature of {names} cannot be read: {type_name(exc)}") from exc
+    if is_scheme:
+        chain.refuse("it reads a request, to tell who has sent it")
+    return kind, wanted
+
+
+def _is_scheme(func: Callable[..., Any]) -> bool:
+    return isinstance(inspect.unwrap(unwrap(func)), SecurityBase)
+
+
+def _asks_for_scopes(func: Callable[..., Any], seen: tuple[object, ...]) -> bool:
+    """Whether what `Security()` asks for makes a difference to a dependency, or to one below it."""
+    if _is_scheme(func):
+        return True
+    for _, wish, *_ in wanted_by(func, is_task=False).wanted:
+        if wish is Scopes:
+            return True
+        if isinstance(wish, Dependency) and not any(wish.call is each for each in seen):
+            deeper = (*seen, func)
+            if getattr(wish.mark, "scopes", None) or _asks_for_scopes(wish.call, deeper):
+                return True
+    return False
 
 
 def _limited(step: Called, mark: params.Depends) -> Step:

@@ -16,6 +16,7 @@ from .._core.attempt import Attempt
 from .._core.exception import cause_of, is_a
 from .._core.function import function_name
 from .._core.request import RequestTasks
+from .._core.threads import call_in_thread
 from .._core.timing import RouteRun
 from ..errors import FastAPITasksError
 from .injected import TaskConnection
@@ -59,7 +60,7 @@ class Resolution:
 class Step(Protocol):
     """One dependency, or what stands for one."""
 
-    is_plain: bool = False  # whether it is only awaited: nothing to close, no thread
+    is_only_awaited: bool = False  # whether it is only awaited: nothing to close, no thread
 
     def open(self, resolution: Resolution) -> Awaitable[Any]:
         """Give its value; have it closed at the end if there is something to close."""
@@ -69,7 +70,7 @@ class Step(Protocol):
 class Given(Step):
     """Something of the resolution's: the connection, say."""
 
-    is_plain = True
+    is_only_awaited = True
 
     def __init__(self, give: Callable[[Resolution], Any]) -> None:
         self._give = give
@@ -102,7 +103,7 @@ class Called(Step):
 
 
 class Async(Called):
-    is_plain = True
+    is_only_awaited = True
 
     def open(self, resolution: Resolution) -> Awaitable[Any]:
         result: Awaitable[Any] = self.call(resolution)
@@ -147,8 +148,9 @@ class SyncYield(Called):
             cancellation = None
             while opened:
                 try:
-                    with CancelScope(shield=True):  # it takes a thread, which cannot be cancelled
-                        await attempt.call_in_thread(lambda: _close(opened.pop(), self.name, error))
+                    # Without a slot: those who have one may wait for what this gives back.
+                    with CancelScope(shield=True):
+                        await call_in_thread(lambda: _close(opened.pop(), self.name, error))
                 except get_cancelled_exc_class() as exc:  # by asyncio's `Task.cancel()`
                     cancellation = exc
             if cancellation is not None:
@@ -209,7 +211,7 @@ async def _close_async(
             return  # Python has replaced it
         raise
     await generator.aclose()
-    raise RuntimeError(f"the dependency {name!r} yields twice")
+    raise RuntimeError(f"the dependency {name!r} yields twice") from error
 
 
 def _close(generator: Generator[Any], name: str, error: BaseException | None) -> None:
@@ -222,4 +224,4 @@ def _close(generator: Generator[Any], name: str, error: BaseException | None) ->
     except StopIteration:
         return
     generator.close()
-    raise RuntimeError(f"the dependency {name!r} yields twice")
+    raise RuntimeError(f"the dependency {name!r} yields twice") from error
