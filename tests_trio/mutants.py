@@ -1149,6 +1149,11 @@ G22 _fastapi/parameters.py one annotation that cannot be evaluated hides the oth
 +     except ZeroDivisionError:
 +         return _UNKNOWN
 
+G22 _fastapi/parameters.py a function that cannot be unwrapped asks for nothing
+-         if type(func) is FunctionType:
+-             raise
++         pass
+
 G22 _fastapi/parameters.py the last mark of an annotation does not count
 - return kind, marks[-1] if marks else None
 + return kind, marks[0] if marks else None

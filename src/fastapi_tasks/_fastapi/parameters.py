@@ -92,11 +92,13 @@ def wanted_by(func: Callable[..., Any], *, is_task: bool) -> Answer:
     Raises:
         Exception: whatever the function's `__signature__` and the like raise.
     """
-    names = globals_of(func)
     try:
         parameters = inspect.signature(func).parameters.values()
-    except ValueError:  # a builtin without a signature
-        return Answer((), None)
+    except ValueError:
+        if type(func) is FunctionType:
+            raise
+        return Answer((), None)  # it is written in C, and has none
+    names = globals_of(func)
     annotations = [_evaluate(each.annotation, names) for each in parameters]
     wanted = [
         Wanted(
