@@ -1124,8 +1124,8 @@ G22 _core/attempt.py an error does not tell which one it came after
 + pass
 
 G22 _fastapi/resolution.py a closing waits for those who wait for it
-- await call_in_thread(lambda: _close(
-+ await attempt.call_in_thread(lambda: _close(
+- await attempt.close_in_thread(
++ await attempt.call_in_thread(
 
 G22 _fastapi/plan.py an override has a cache of its own
 - if func is not original:  # whose

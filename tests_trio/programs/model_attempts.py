@@ -105,7 +105,9 @@ class AttemptsModel(TasksModel):
     def close(self, task: ModelTask, index: int, error: BaseException | None) -> Body:
         dependency = task.call.dependencies[index]
         with self.world.scope(shield=dependency.is_sync):
-            yield from self.in_its_thread(self.see_and_close(task, index, error), task, dependency)
+            if dependency.is_sync:  # in a thread beyond their number
+                yield from self.world.checkpoint()
+            yield from self.see_and_close(task, index, error)
 
     def see_and_close(self, task: ModelTask, index: int, error: BaseException | None) -> Body:
         dependency = task.call.dependencies[index]

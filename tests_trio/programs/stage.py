@@ -50,7 +50,8 @@ class Stage(Instrument):
                 group.start_soon(server.run)
                 await server.answered.wait()
                 default = to_thread.current_default_thread_limiter()
-                self.thread_limiters = [self.runner._supervisor.lifetime.threads, default]
+                lifetime = self.runner._supervisor.lifetime
+                self.thread_limiters = [lifetime.threads, lifetime.closing_threads, default]
                 for number, request in enumerate(self.program.requests):
                     group.start_soon(self.send_request, server, number, request)
                 group.start_soon(self.shut_down, server)
@@ -168,7 +169,7 @@ class Stage(Instrument):
             for limiter in self.actors.limiters
         ]
         assert tokens == list(self.program.limiters)
-        assert [limiter.borrowed_tokens for limiter in self.thread_limiters] == [0, 0]
+        assert [limiter.borrowed_tokens for limiter in self.thread_limiters] == [0, 0, 0]
         assert self.actors.sleeping_threads == 0
 
     def check_references(self) -> None:

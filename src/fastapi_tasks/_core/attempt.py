@@ -37,6 +37,7 @@ class Place(Protocol):
     """What a call needs of the lifespan that it runs in."""
 
     threads: CapacityLimiter
+    closing_threads: CapacityLimiter
     clean_ups: CleanUps
 
 
@@ -98,6 +99,15 @@ class Attempt:
         async with ThreadSlot(self._place.threads):
             self._limit.deadline = current_time() + left
             return await call_in_thread(func)
+
+    async def close_in_thread(self, func: Callable[[], Any]) -> None:
+        """Call `func` in the sync task's own thread, or in one beyond their number.
+
+        Those who have the others may wait for what it gives back: a connection of a pool, say.
+        """
+        place = self._place
+        async with ThreadSlot(place.closing_threads if self.task.is_async else place.threads):
+            await call_in_thread(func)
 
     # For what runs the task.
 

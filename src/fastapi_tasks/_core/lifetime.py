@@ -7,6 +7,7 @@ that task too, and the user's shutdown code must not be cancelled.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
@@ -56,11 +57,13 @@ class Lifetime:
         stopping: set when the app begins to shut down.
         opened: set when tasks can be spawned.
         threads: what sync tasks take their threads from.
+        closing_threads: what closings of sync dependencies take theirs from, without limit.
         clean_ups: what closes the dependencies of tasks.
         mailbox: what other threads have to say.
     """
 
     threads: CapacityLimiter
+    closing_threads: CapacityLimiter
     mailbox: Mailbox
 
     def __init__(self, phase: Phase = NEW) -> None:
@@ -90,6 +93,7 @@ class Lifetime:
         _lifetimes.add(self)
         self._thread = get_ident()
         self.threads = CapacityLimiter(max_threads)
+        self.closing_threads = CapacityLimiter(math.inf)
         self.mailbox = Mailbox()
         self._ending = CancelScope(shield=True)
         try:

@@ -16,7 +16,6 @@ from .._core.attempt import Attempt
 from .._core.exception import cause_of, is_a
 from .._core.function import function_name
 from .._core.request import RequestTasks
-from .._core.threads import call_in_thread
 from .._core.timing import RouteRun
 from ..errors import FastAPITasksError
 from .injected import TaskConnection
@@ -148,9 +147,10 @@ class SyncYield(Called):
             cancellation = None
             while opened:
                 try:
-                    # Without a slot: those who have one may wait for what this gives back.
                     with CancelScope(shield=True):
-                        await call_in_thread(lambda: _close(opened.pop(), self.name, error))
+                        await attempt.close_in_thread(
+                            lambda: _close(opened.pop(), self.name, error)
+                        )
                 except get_cancelled_exc_class() as exc:  # by asyncio's `Task.cancel()`
                     cancellation = exc
             if cancellation is not None:
