@@ -284,6 +284,10 @@ async def test_what_is_cancelled_leaves_its_requests_queue():
         for _ in range(3):
             tasks.schedule(anyio.sleep_forever).cancel()
         assert not tasks._route._queue
+        first = tasks.schedule(checkpoint)
+        for _ in range(3):
+            tasks.schedule(anyio.sleep_forever).cancel()
+        assert [*tasks._route._queue] == [first]
 
     async with serving(app) as server:
         assert (await server.get()).status_code == 200

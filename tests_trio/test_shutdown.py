@@ -1079,10 +1079,11 @@ async def test_a_schedule_call_under_way_at_the_shield_timeout(shield, monkeypat
 
     monkeypatch.setattr(Drain, "_cut_off", cut_off)
     async with serving(app) as server, anyio.create_task_group() as group:
-        runner.task(name="stubborn", shield=True).schedule(anyio.sleep_forever)
+        stubborn = runner.task(name="stubborn", shield=True).schedule(anyio.sleep_forever)
         group.start_soon(server.shutdown)
-        while runner._supervisor.lifetime.phase is not Phase.CLOSED:
-            await anyio.sleep(0.001)
+        await stubborn.finished.wait()
+        assert runner._supervisor.lifetime.phase is Phase.CLOSED
+        await anyio.sleep(0.01)  # time in which the lifetime would end
         go_on.set()
     thread.join()
     assert (tasks[0].state, tasks[0].finished.is_set()) == (TaskState.CANCELLED, True)
