@@ -213,7 +213,7 @@ def _is_in_task() -> bool:
     """
     try:
         get_current_task()
-    except RuntimeError:
+    except (RuntimeError, TypeError):  # as AnyIO says it from 4.16 on, and before
         return False
     return True
 
