@@ -259,6 +259,12 @@ async def test_explicit_arguments():
         ):
             return number, name
 
+    async def two(
+        a: Annotated[str, Depends(lambda_of("name"))] = INJECTED,
+        b: Annotated[str, Depends(lambda_of("name"))] = INJECTED,
+    ):
+        return a, b
+
     send = Sender().send
     async with serving(app):
         assert await runner.schedule(send, 1, "mine") == (1, "mine")
@@ -270,6 +276,9 @@ async def test_explicit_arguments():
         assert await send(1, "mine") == (1, "mine")
         assert journal == []
         assert await runner.schedule(send, 1) == (1, "name")
+        assert await runner.schedule(two) == ("name", "name")
+        assert await runner.schedule(two, b="mine") == ("name", "mine")
+        assert await runner.schedule(two, "mine") == ("mine", "name")
 
 
 async def test_nested_and_cached():
@@ -1394,8 +1403,14 @@ async def test_odd_marks_and_overrides():
 
         return parent
 
+    First, Last = Depends(lambda_of("first")), Depends(lambda_of("last"))
+
+    async def marked_twice(name: Annotated[str, First, Last] = INJECTED):
+        return name
+
     async with serving(app):
         assert await runner.schedule(described) == 5
+        assert await runner.schedule(marked_twice) == "last"
         with pytest.raises(TypeError, match="'other' is the BackgroundTasks of a request"):
             runner.schedule(takes(of_starlette))
         with pytest.raises(TypeError, match=r"'n' is FieldInfo\(\) of a request"):
@@ -1521,6 +1536,14 @@ async def test_odd_functions():
     class Decorated:
         __call__ = functools.wraps(elsewhere["call"])(of_another_module)
 
+    exec("async def needs(self, name: 'Name'): return name", elsewhere)
+
+    async def needs_of_another_module(self, *args, **kwargs):
+        return await elsewhere["needs"](self, *args, **kwargs)
+
+    class DecoratedDependency:
+        __call__ = functools.wraps(elsewhere["needs"])(needs_of_another_module)
+
     async def loop(name: Name = INJECTED): ...
 
     async def unread(name: Name = INJECTED): ...
@@ -1543,6 +1566,7 @@ async def test_odd_functions():
             assert await runner.schedule(Static()) == "name"
             assert await runner.schedule(OfClass()) == "name"
         assert await runner.schedule(Decorated()) == "name"
+        assert await runner.schedule(takes(DecoratedDependency())) == "name"
         assert await runner.schedule(both, name="other") == ("name", {"name": "other"})
         assert isinstance(await runner.schedule(Odd), Odd)
         with pytest.raises(RecursionError):
