@@ -65,6 +65,8 @@ class Injector:
             TypeError: a task cannot have it.
         """
         try:
+            if _has_classes_only(task.func):  # as most
+                return None
             found = _look_at(task.func)
         except Exception as exc:  # a proxy, or a mock, that raises when it is asked
             if issubclass(type(exc), RecursionError):
@@ -200,7 +202,7 @@ def _look_at(func: Any) -> _Found | None:
     found: _Found | None = func.__dict__.get(_ATTRIBUTE)
     if found is not None and found.is_of(func):
         return found
-    if _has_classes_only(func) or _is_known_to_have_none(func):
+    if _is_known_to_have_none(func):
         return None
     wanted, names = wanted_by(func, is_task=True)
     if not wanted:
@@ -237,9 +239,10 @@ def _has_classes_only(func: Any) -> bool:
     """Whether it certainly has none, which this finds out sooner than `inspect` would."""
     if type(func) is not FunctionType or func.__dict__:
         return False
-    for default in _defaults(func):
-        if default is INJECTED or is_mark(default):
-            return False
+    if (func.__defaults__ or func.__kwdefaults__) and any(
+        default is INJECTED or is_mark(default) for default in _defaults(func)
+    ):
+        return False
     for annotation in func.__annotations__.values():
         if annotation is not None and not issubclass(type(annotation), type):
             return False
