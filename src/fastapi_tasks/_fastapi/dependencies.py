@@ -18,21 +18,19 @@ while tasks still run must not send those to the real database.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
-from types import FunctionType, MethodType
-from typing import Any, NamedTuple
+from types import FunctionType
+from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from fastapi import FastAPI
 
 from .._core.attempt import Attempt
-from .._core.function import WRAPPERS, function_name, type_name
+from .._core.function import function_name, type_name
 from .._core.supervised import SupervisedTask
 from .injected import INJECTED
-from .parameters import Wanted, globals_of, is_mark, wanted_by
+from .parameters import Wanted, has_new_names, innermost, is_mark, layers, wanted_by
 from .plan import Plan
 from .resolution import Resolution
 from .tasks import AppTasks
@@ -68,9 +66,9 @@ class Injector:
             if _has_classes_only(task.func):  # as most
                 return None
             found = _look_at(task.func)
+        except RecursionError:
+            raise
         except Exception as exc:  # a proxy, or a mock, that raises when it is asked
-            if issubclass(type(exc), RecursionError):
-                raise
             if _expects_something(task.func):
                 name, kind = function_name(task.func), type_name(exc)
                 raise TypeError(f"the signature of {name} cannot be read: {kind}") from exc
@@ -114,8 +112,7 @@ class _Found:
 
     def is_of(self, called: Callable[..., Any]) -> bool:
         """Whether that is what it says of this one: decorators copy attributes, and names come."""
-        is_that = self._called() is called
-        return is_that and (self._names is None or self._names == len(globals_of(called)))
+        return self._called() is called and not has_new_names(called, self._names)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         return type(None), ()  # whoever pickles a function gets one without this
@@ -130,7 +127,7 @@ class _Found:
             count, left = 0, self._wanted
         else:
             count, names = len(task.args), {*task.kwargs}
-            for layer in _layers(task.func):
+            for layer in layers(task.func):
                 count += layer.arguments
                 names.update(layer.names)
             left = tuple(
@@ -157,48 +154,11 @@ class _Found:
         return plan
 
 
-class _Layer(NamedTuple):
-    """What a callable calls, and what it passes to that: how many arguments, and which by name."""
-
-    inner: Any
-    arguments: int = 0
-    names: Iterable[str] = ()
-
-
-def _layers(func: Any) -> Iterator[_Layer]:
-    """From a callable down to a function or a class, as far as that is known."""
-    while not issubclass(type(func), (FunctionType, type)):
-        layer = _layer(func)
-        if layer is None:
-            return
-        yield layer
-        func = layer.inner
-
-
-def _layer(func: Any) -> _Layer | None:
-    if issubclass(type(func), partial):
-        return _Layer(func.func, len(func.args), tuple(func.keywords))
-    if issubclass(type(func), MethodType):
-        return _Layer(func.__func__, 1)
-    if issubclass(type(func), WRAPPERS):
-        return _Layer(func.__wrapped__)
-    call: Any = inspect.getattr_static(_type_of(func), "__call__", None)
-    if issubclass(type(call), (staticmethod, classmethod)):
-        return _Layer(call.__func__, issubclass(type(call), classmethod))
-    return _Layer(call, 1) if issubclass(type(call), FunctionType) else None
-
-
-def _type_of(value: object) -> object:
-    return type(value)
-
-
 def _look_at(func: Any) -> _Found | None:
     """What there is to know of a callable; `None` if it has no dependencies."""
-    if type(func) is not FunctionType:
-        for layer in _layers(func):
-            func = layer.inner
-        if not issubclass(type(func), (FunctionType, type)):
-            return None  # written in C
+    func = innermost(func)
+    if not issubclass(type(func), (FunctionType, type)):
+        return None  # written in C
     found: _Found | None = func.__dict__.get(_ATTRIBUTE)
     if found is not None and found.is_of(func):
         return found
@@ -217,10 +177,9 @@ def _look_at(func: Any) -> _Found | None:
 
 def _is_known_to_have_none(func: Any) -> bool:
     try:
-        names = _without_dependencies[func]
+        return not has_new_names(func, _without_dependencies[func])
     except (KeyError, TypeError):
         return False
-    return names is None or names == len(globals_of(func))
 
 
 def _expects_something(func: Any) -> bool:

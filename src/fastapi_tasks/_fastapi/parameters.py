@@ -9,10 +9,11 @@ classes that change between versions. What is read here is public: `fastapi.para
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from inspect import Parameter
-from types import FunctionType
-from typing import Annotated, Any, NamedTuple, TypeAlias, get_args, get_origin
+from types import FunctionType, MethodType
+from typing import Annotated, Any, NamedTuple, TypeAlias, cast, get_args, get_origin
 
 from fastapi import Response, UploadFile, WebSocket, params
 from fastapi.requests import HTTPConnection
@@ -20,7 +21,7 @@ from fastapi.security import SecurityScopes
 from pydantic.fields import FieldInfo
 from starlette.background import BackgroundTasks
 
-from .._core.function import type_name, unwrap
+from .._core.function import WRAPPERS, type_name
 from .injected import INJECTED
 
 _EMPTY = Parameter.empty
@@ -98,7 +99,7 @@ def wanted_by(func: Callable[..., Any], *, is_task: bool) -> Answer:
         if type(func) is FunctionType:
             raise
         return Answer((), None)  # it is written in C, and has none
-    names = globals_of(func)
+    names = _globals_of(func)
     annotations = [_evaluate(each.annotation, names) for each in parameters]
     wanted = [
         Wanted(
@@ -173,17 +174,61 @@ def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
         return annotation
     try:
         return eval(annotation, names)  # as `typing.get_type_hints()` does
+    except RecursionError:  # which says nothing of the annotation
+        raise
     except Exception:
         return _UNKNOWN
 
 
-def globals_of(func: Callable[..., Any]) -> dict[str, Any]:
+def has_new_names(func: Callable[..., Any], before: int | None) -> bool:
+    """Whether what was missing (see `Answer.names`) may have come to its module since."""
+    return before is not None and before != len(_globals_of(func))
+
+
+def _globals_of(func: Callable[..., Any]) -> dict[str, Any]:
     """The names that its annotations are about."""
-    func = inspect.unwrap(unwrap(func))
+    func = innermost(func)
     if inspect.isclass(func):
         func = func.__init__
-    elif not isinstance(getattr(func, "__func__", func), FunctionType):
-        func = type(func).__call__
-    func = inspect.unwrap(getattr(func, "__func__", func))
-    names: dict[str, Any] = getattr(func, "__globals__", {})
+    names: dict[str, Any] = getattr(inspect.unwrap(func), "__globals__", {})
     return names
+
+
+# What a callable calls in the end.
+
+
+class Layer(NamedTuple):
+    """What a callable calls, and what it passes to that: how many arguments, and which by name."""
+
+    inner: Any
+    arguments: int = 0
+    names: Iterable[str] = ()
+
+
+def layers(func: Any) -> Iterator[Layer]:
+    """From a callable down to a function or a class, as far as that is known."""
+    while not issubclass(type(func), (FunctionType, type)):
+        layer = _layer(func)
+        if layer is None:
+            return
+        yield layer
+        func = layer.inner
+
+
+def innermost(func: Any) -> Any:
+    for layer in layers(func):
+        func = layer.inner
+    return func
+
+
+def _layer(func: Any) -> Layer | None:
+    if issubclass(type(func), partial):
+        return Layer(func.func, len(func.args), tuple(func.keywords))
+    if issubclass(type(func), MethodType):
+        return Layer(func.__func__, 1)
+    if issubclass(type(func), WRAPPERS):
+        return Layer(func.__wrapped__)
+    call: Any = inspect.getattr_static(cast("object", type(func)), "__call__", None)
+    if issubclass(type(call), (staticmethod, classmethod)):
+        return Layer(call.__func__, issubclass(type(call), classmethod))
+    return Layer(call, 1) if issubclass(type(call), FunctionType) else None

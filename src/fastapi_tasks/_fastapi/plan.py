@@ -182,6 +182,8 @@ def _read(func: Callable[..., Any], chain: _Chain) -> tuple[type[Called], tuple[
     try:
         kind, wanted = _kind(func), wanted_by(func, is_task=False).wanted
         is_scheme = _is_scheme(func)
+    except RecursionError:
+        raise
     except Exception as exc:
         names = " -> ".join(chain.names)
         raise TypeError(f"the signature of {names} cannot be read: {type_name(exc)}") from exc
@@ -191,7 +193,7 @@ def _read(func: Callable[..., Any], chain: _Chain) -> tuple[type[Called], tuple[
 
 
 def _is_scheme(func: Callable[..., Any]) -> bool:
-    return isinstance(inspect.unwrap(unwrap(func)), SecurityBase)
+    return any(isinstance(each, SecurityBase) for each in _guises(func))
 
 
 def _asks_for_scopes(func: Callable[..., Any], seen: tuple[object, ...]) -> bool:
