@@ -513,7 +513,7 @@ G14 _core/exception.py a cancellation in a group is a failure
 + return group
 
 G14 _core/outcome.py each cancellation is worth a warning
-- if not (scope.cancel_called or task.is_cancelling):
+- if not task.is_cancelled_by_us(scope):
 + if True:
 
 G14 _core/supervisor.py what fails beside a cancellation has no error handler
@@ -966,8 +966,8 @@ G22 _core/attempt.py a timeout is a cancellation to dependencies
 + return exc
 
 G22 _core/attempt.py a cancelled task whose time is up as well has failed
-- if self._limit.cancel_called and not is_cancelled and without
-+ if self._limit.cancel_called and without
+- and not self.task.is_cancelled_by_us(self._scope)
++ and True
 
 G22 _core/attempt.py a call begins whose time was up when it was to
 -             self._limit.cancel()
@@ -1067,9 +1067,9 @@ G22 _fastapi/dependencies.py a decorated function has the dependencies of what i
 - if found is not None and found.is_of(func):
 + if found is not None:
 
-G22 _fastapi/dependencies.py the object of a method counts as no argument
-- return _Layer(func.__func__, 1)
-+ return _Layer(func.__func__)
+G22 _fastapi/parameters.py the object of a method counts as no argument
+- return Layer(func.__func__, 1)
++ return Layer(func.__func__)
 
 G22 _fastapi/dependencies.py what a partial has by name is opened as well
 - names.update(layer.names)
@@ -1080,12 +1080,12 @@ G22 _fastapi/dependencies.py one plan serves all calls of a function
 + names = ()
 
 G22 _fastapi/dependencies.py what cannot be known yet is known for ever
-- return is_that and (self._names is None or self._names == len(globals_of(called)))
-+ return is_that
+- return self._called() is called and not has_new_names(called, self._names)
++ return self._called() is called
 
 G22 _fastapi/dependencies.py a function whose names come later has no dependencies
-- return names is None or names == len(globals_of(func))
-+ return True
+- return not has_new_names(func, _without_dependencies[func])
++ return func in _without_dependencies
 
 G22 _fastapi/dependencies.py a function that cannot be read has no dependencies
 - if _expects_something(task.func):
@@ -1115,7 +1115,7 @@ G22 _fastapi/dependencies.py what a partial has by name is a positional-only dep
 - and (each.is_positional_only or each.name not in names)
 + and each.name not in names
 
-G13 _fastapi/dependencies.py a refused call shows what a partial has
+G13 _fastapi/parameters.py a refused call shows what a partial has
 - tuple(func.keywords))
 + func.keywords)
 
@@ -1136,12 +1136,24 @@ G22 _fastapi/parameters.py what is about validation is about requests
 + if is_mark(each)]
 
 G22 _fastapi/parameters.py a decorated object's annotations are about its decorator's module
--     func = inspect.unwrap(getattr(func, "__func__", func))
-+     func = getattr(func, "__func__", func)
+- getattr(inspect.unwrap(func), "__globals__", {})
++ getattr(func, "__globals__", {})
 
 G22 _fastapi/injected.py what a dependency writes to the state goes to the next task
 - State(dict(state))
 + State(state)
+
+G22 _fastapi/parameters.py a stack that is used up is taken for a name that is missing
+-     except RecursionError:  # which
+-         raise
+-     except
++     except
+
+G22 _fastapi/dependencies.py near the end of the stack a function has no dependencies
+-         except RecursionError:
+-             raise
+-         except
++         except
 
 G22 _fastapi/parameters.py one annotation that cannot be evaluated hides the others
 -     except Exception:

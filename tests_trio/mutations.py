@@ -44,6 +44,7 @@ NEAREST = {  # where a guarantee has most of its tests: those run first, to be q
     "test_runs.py": ["G3", "G6"],
     "test_instruments.py": ["G7", "G12", "G17"],
     "test_dependencies.py": ["G10", "G13", "G20", "G22"],
+    "test_cleanups.py": ["G22"],
 }
 
 

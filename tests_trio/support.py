@@ -3,15 +3,15 @@
 import contextvars
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Annotated, Any
 
 import anyio
 import httpx
 from anyio.lowlevel import checkpoint
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 
-from fastapi_tasks import RequestTasks, TaskConfig, TaskRunner, add_tasks
+from fastapi_tasks import INJECTED, RequestTasks, TaskConfig, TaskRunner, add_tasks
 from fastapi_tasks._core.supervised import SupervisedTask
 from fastapi_tasks._core.timing import RouteRun
 
@@ -180,6 +180,23 @@ async def ignore(message: Message) -> None:
     """The `send` of a call whose response nobody gets."""
 
 
+def name_of(error: BaseException) -> str:
+    """Its type's; both backends have one for cancellations."""
+    return type(error).__name__.replace("CancelledError", "Cancelled")
+
+
+class _Seen(AbstractContextManager[None]):
+    """Of contextlib's kind it is not: that one writes to exceptions, which may be frozen."""
+
+    def __init__(self, journal: list[str], name: str) -> None:
+        self.journal = journal
+        self.name = name
+
+    def __exit__(self, *error: object) -> None:
+        if error[1] is not None:
+            self.journal.append(f"{self.name} sees {name_of(error[1])}")
+
+
 class Journal(list[str]):
     """What happened, in order; hands out functions that write into it."""
 
@@ -197,6 +214,10 @@ class Journal(list[str]):
         """As the `send` of an ASGI call."""
         self.append(message["type"])
 
+    def seen_by(self, name: str) -> AbstractContextManager[None]:
+        """Write the error that passes, if one does."""
+        return _Seen(self, name)
+
     def ends(self, entry: str, *, sleep: float = 1) -> Callable[[], Any]:
         """A task that writes when it starts, when it ends and when it is cancelled."""
 
@@ -210,6 +231,62 @@ class Journal(list[str]):
             self.append(f"{entry} ends")
 
         return write
+
+
+def opens(
+    journal: Journal,
+    name: str,
+    *,
+    before: Callable[[], Any] | None = None,
+    after: Callable[[], Any] | None = None,
+) -> Callable[[], AsyncIterator[str]]:
+    """A dependency that writes when it is opened, what it sees, and when it is closed."""
+
+    async def dependency() -> AsyncIterator[str]:
+        journal.append(f"{name} opens")
+        try:
+            with journal.seen_by(name):
+                if before is not None:
+                    await before()
+                yield name
+        finally:
+            if after is not None:
+                await after()
+            journal.append(f"{name} closes")
+
+    return dependency
+
+
+def opens_in_thread(journal: Journal, name: str) -> Callable[[], Iterator[str]]:
+    """The same in worker threads."""
+
+    def dependency() -> Iterator[str]:
+        journal.append(f"{name} opens")
+        try:
+            with journal.seen_by(name):
+                yield name
+        finally:
+            journal.append(f"{name} closes")
+
+    return dependency
+
+
+def gives(value: object) -> Callable[[], Any]:
+    """A dependency that is a value."""
+
+    async def dependency() -> object:
+        return value
+
+    return dependency
+
+
+def takes(dependency: Callable[..., Any]) -> Callable[..., Any]:
+    """A task's function that gets a dependency and returns it."""
+
+    async def work(value: Annotated[Any, Depends(dependency)] = INJECTED) -> Any:
+        return value
+
+    return work
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ import anyio
 from fastapi import Depends
 
 from fastapi_tasks import INJECTED, current_task
+from tests_trio.support import name_of
 
 from .errors import fail
 from .program import Call, Dependency
@@ -67,15 +68,10 @@ class _Generator:
             self.note("opens")
             await self.sleep(self.dependency.opening)
             attempt = self.opened(previous)
-            seen = "a result"
             try:
-                yield attempt
-            except BaseException as exc:
-                seen = name_of(exc)
-                if not self.dependency.swallows:
-                    raise
+                with _Noting(self):
+                    yield attempt
             finally:
-                self.note(f"sees {seen}")
                 try:
                     await self.sleep(self.dependency.closing)
                 except anyio.get_cancelled_exc_class():
@@ -90,15 +86,10 @@ class _Generator:
             self.note("opens")
             self.actors.sleep_in_thread(self.dependency.opening, shield=True)
             attempt = self.opened(previous)
-            seen = "a result"
             try:
-                yield attempt
-            except BaseException as exc:
-                seen = name_of(exc)
-                if not self.dependency.swallows:
-                    raise
+                with _Noting(self):
+                    yield attempt
             finally:
-                self.note(f"sees {seen}")
                 self.actors.sleep_in_thread(self.dependency.closing)
                 self.closed(attempt)
 
@@ -126,6 +117,13 @@ class _Generator:
         self.actors.note(self.call, f"{self.name} {what}")
 
 
-def name_of(error: BaseException) -> str:
-    """Its type's; both backends have one for cancellations."""
-    return type(error).__name__.replace("CancelledError", "Cancelled")
+class _Noting(AbstractContextManager[None, bool]):
+    """Around a `yield`: writes what the dependency sees there, and swallows that if it is to."""
+
+    def __init__(self, generator: _Generator) -> None:
+        self.generator = generator
+
+    def __exit__(self, *error: object) -> bool:
+        seen = "a result" if error[1] is None else name_of(error[1])
+        self.generator.note(f"sees {seen}")
+        return self.generator.dependency.swallows

@@ -153,7 +153,8 @@ class AttemptsModel(TasksModel):
         """Nothing but the drain cancels what is closed here."""
         has_time = bool(task.options.shield) not in self.time_is_up
         if not has_time:
-            self.log(f"CRITICAL shutdown leaves no time for the clean-up of task {names([task])}")
+            what = f"shutdown cancels the clean-up of task {names([task])}"
+            self.log(f"CRITICAL {what}, which begins when its time is over")
         with self.world.scope(shield=has_time) as task.leaving:
             yield
         task.leaving = None

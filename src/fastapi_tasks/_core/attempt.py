@@ -164,10 +164,11 @@ class Attempt:
 
     def _judged(self, exc: BaseException) -> BaseException:
         """What it has failed with: a timeout is one, and no cancellation any more."""
-        is_cancelled = self.task.is_cancelling or (
-            self._scope is not None and self._scope.cancel_called
-        )
-        if self._limit.cancel_called and not is_cancelled and without_cancellations(exc) is None:
+        if (
+            self._limit.cancel_called
+            and not self.task.is_cancelled_by_us(self._scope)
+            and without_cancellations(exc) is None
+        ):
             assert self._timeout is not None
             return late(self.task.name, self._timeout)
         return exc

@@ -26,7 +26,8 @@ class CleanUps:
         scope.shield = self._are_shielded[task.config.shielded]
         self._under_way[scope] = task
         if not scope.shield:
-            log(CRITICAL, "shutdown leaves no time for the clean-up of task %r", task.name)
+            what = "shutdown cancels the clean-up of task %r, which begins when its time is over"
+            log(CRITICAL, what, task.name)
 
     def end(self, scope: CancelScope) -> None:
         """A clean-up has ended."""

@@ -169,7 +169,7 @@ def contain(
     warning.
     """
     if failure is None:
-        if not (scope.cancel_called or task.is_cancelling):
+        if not task.is_cancelled_by_us(scope):
             what += " was cancelled, but not by this library: it ended here"
             log(WARNING, what, task.name)
     elif is_interrupt(failure):

@@ -8,7 +8,7 @@ from inspect import CORO_RUNNING, getcoroutinestate
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import ref
 
-from anyio import TaskHandle
+from anyio import CancelScope, TaskHandle
 
 from ..errors import FastAPITasksError
 from .config import TaskConfig
@@ -162,9 +162,10 @@ class SupervisedTask(Task[P, T]):
     def is_finished(self) -> bool:
         return self._is_finished
 
-    @property
-    def is_cancelling(self) -> bool:
-        """Whether `cancel()` was called while it ran."""
+    def is_cancelled_by_us(self, scope: CancelScope | None) -> bool:
+        """Whether `cancel()` was called while it ran, or the drain has cancelled that scope."""
+        if scope is not None and scope.cancel_called:
+            return True
         return self.handle is not None and self.handle.status is TaskHandle.Status.CANCELLING
 
     # Whom it waits for, and who waits for it: see `waits`.
