@@ -1145,9 +1145,7 @@ G22 _fastapi/injected.py what a dependency writes to the state goes to the next 
 
 G22 _fastapi/parameters.py a stack that is used up is taken for a name that is missing
 -     except RecursionError:  # which
--         raise
--     except
-+     except
++     except ZeroDivisionError:  # which
 
 G22 _fastapi/dependencies.py near the end of the stack a function has no dependencies
 -         except RecursionError:
