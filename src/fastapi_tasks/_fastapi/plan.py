@@ -182,8 +182,6 @@ def _read(func: Callable[..., Any], chain: _Chain) -> tuple[type[Called], tuple[
     try:
         kind, wanted = _kind(func), wanted_by(func, is_task=False).wanted
         is_scheme = _is_scheme(func)
-    except RecursionError:
-        raise
     except Exception as exc:
         names = " -> ".join(chain.names)
         raise TypeError(f"the signature of {names} cannot be read: {type_name(exc)}") from exc
