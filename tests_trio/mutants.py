@@ -1084,8 +1084,8 @@ G22 _fastapi/dependencies.py what cannot be known yet is known for ever
 + return self._called() is called
 
 G22 _fastapi/dependencies.py a function whose names come later has no dependencies
-- return not has_new_names(func, _without_dependencies[func])
-+ return func in _without_dependencies
+- if names is None or (names != _UNKNOWN and not has_new_names(func, names)):
++ if names is None or names != _UNKNOWN:
 
 G22 _fastapi/dependencies.py a function that cannot be read has no dependencies
 - if _expects_something(task.func):
@@ -1104,8 +1104,12 @@ G20 _fastapi/dependencies.py what is known of a function keeps it
 + self._called = lambda: called
 
 G20 _fastapi/dependencies.py functions without dependencies are kept
-- : WeakKeyDictionary[Callable[..., Any], int | None] = WeakKeyDictionary()
-+ : dict[Callable[..., Any], int | None] = {}
+- _without_dependencies[ref(func, _without_dependencies.pop)] = names
++ _without_dependencies[ref(func, lambda _: func)] = names
+
+G20 _fastapi/dependencies.py of functions that have gone the references are kept
+- _without_dependencies[ref(func, _without_dependencies.pop)] = names
++ _without_dependencies[ref(func)] = names
 
 G20 _fastapi/plan.py the values of dependencies are kept by errors
 -             resolution.clear()

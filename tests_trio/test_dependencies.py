@@ -1054,6 +1054,26 @@ async def test_functions_are_not_kept():
         assert [reference() for reference in references] == [None, None]
 
 
+async def test_references_to_functions_are_not_kept():
+    """An app may schedule new functions for ever."""
+
+    def dead_references():
+        return sum(type(each) is weakref.ref and each() is None for each in gc.get_objects())
+
+    app = make_app()
+    async with serving(app):
+        gc.collect()
+        before = dead_references()
+        for _ in range(100):
+
+            async def work(): ...
+
+            await app.state.runner.schedule(work)
+        del work
+        gc.collect()
+        assert dead_references() < before + 10
+
+
 def clear_typing_caches():
     """`typing` keeps what `Annotated[]` was made of."""
     import typing

@@ -40,7 +40,7 @@ async def call_with_options(
     No token is held while a retry backs off, and waiting does not use up the timeout. Where the
     dependencies come in: see `attempt`.
     """
-    call = _TaskCall(task, place, timeout=chosen(task.config.timeout), scope=scope)
+    call = _TaskCall(task, place, chosen(task.config.timeout), scope)
     retry = chosen(task.config.retry)
     del task
     try:
@@ -70,7 +70,6 @@ class _TaskCall(Call):
         self,
         task: SupervisedTask[..., Any],
         place: Place,
-        *,
         timeout: float | None = None,
         scope: CancelScope | None = None,
     ) -> None:
@@ -93,7 +92,7 @@ class _TaskCall(Call):
 
     def start(self) -> Awaitable[Any]:
         if self._task.dependencies is None:
-            return super().start()
+            return Call.start(self)  # which `super()` would take longer to find
         attempt = Attempt(self._task, self._place, timeout=self._timeout, scope=self._scope)
         return attempt.run()
 

@@ -8,9 +8,9 @@ parameters does FastAPI fill (`parameters`), and which of those has the caller l
 plan is made (`plan`), and each attempt of the task carries it out (`resolution`).
 
 Most functions have no dependencies, and each `schedule()` call pays for finding that out. So it is
-remembered of functions, without keeping any alive: those without dependencies are the keys of a
-weak dictionary. The others bear what was found as an attribute, since it leads to dependencies, and
-these may lead back to the function: as a value in a weak dictionary it would never go.
+remembered of functions, without keeping any alive: for those without dependencies by weak
+references. The others bear what was found as an attribute, since it leads to dependencies, and
+these may lead back to the function: as a value in a dictionary it would never go.
 
 `app.dependency_overrides` are looked up at the `schedule()` call, too: a test that clears them
 while tasks still run must not send those to the real database.
@@ -22,7 +22,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from types import FunctionType
 from typing import Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from fastapi import FastAPI
 
@@ -37,8 +37,9 @@ from .tasks import AppTasks
 
 _ATTRIBUTE = "__fastapi_tasks__"
 # The functions without dependencies; and how many names there were when that was found, if names
-# that come later may make a difference.
-_without_dependencies: WeakKeyDictionary[Callable[..., Any], int | None] = WeakKeyDictionary()
+# that come later may make a difference. A `WeakKeyDictionary` would do, if it were as fast.
+_without_dependencies: dict[ref[Callable[..., Any]], int | None] = {}
+_UNKNOWN = -1
 
 
 class Injector:
@@ -63,8 +64,6 @@ class Injector:
             TypeError: a task cannot have it.
         """
         try:
-            if _has_classes_only(task.func):  # as most
-                return None
             found = _look_at(task.func)
         except RecursionError:
             raise
@@ -156,30 +155,26 @@ class _Found:
 
 def _look_at(func: Any) -> _Found | None:
     """What there is to know of a callable; `None` if it has no dependencies."""
-    func = innermost(func)
-    if not issubclass(type(func), (FunctionType, type)):
+    if type(func) is not FunctionType:
+        func = innermost(func)
+    if is_function := type(func) is FunctionType:  # whose hash is its own
+        names = _without_dependencies.get(ref(func), _UNKNOWN)
+        if names is None or (names != _UNKNOWN and not has_new_names(func, names)):
+            return None  # as of most
+    elif not issubclass(type(func), type):
         return None  # written in C
     found: _Found | None = func.__dict__.get(_ATTRIBUTE)
     if found is not None and found.is_of(func):
         return found
-    if _is_known_to_have_none(func):
-        return None
-    wanted, names = wanted_by(func, is_task=True)
+    wanted, names = ((), None) if _has_classes_only(func) else wanted_by(func, is_task=True)
     if not wanted:
-        with suppress(TypeError):  # a class without a hash
-            _without_dependencies[func] = names
+        if is_function:
+            _without_dependencies[ref(func, _without_dependencies.pop)] = names
         return None
     found = _Found(func, wanted, names)
     with suppress(Exception):  # a class that lets nobody change it
         setattr(func, _ATTRIBUTE, found)
     return found
-
-
-def _is_known_to_have_none(func: Any) -> bool:
-    try:
-        return not has_new_names(func, _without_dependencies[func])
-    except (KeyError, TypeError):
-        return False
 
 
 def _expects_something(func: Any) -> bool:
