@@ -2,6 +2,7 @@
 
 from ._core.config import TaskConfig, TaskErrorHandler
 from ._core.instrument import Instrument
+from ._core.progress import Progress
 from ._core.request import RequestTasks
 from ._core.runner import TaskRunner
 from ._core.scheduler import TaskScheduler
@@ -9,6 +10,7 @@ from ._core.state import TaskState
 from ._core.statistics import TaskStatistics
 from ._core.supervised import current_task
 from ._core.task import Task
+from ._core.track import track
 from ._fastapi.app import add_tasks, get_runner
 from ._fastapi.injected import INJECTED
 from ._fastapi.tasks import Tasks, get_tasks
@@ -24,6 +26,7 @@ __all__ = (
     "FastAPITasksError",
     "FastAPITasksUninitializedAppError",
     "Instrument",
+    "Progress",
     "RequestTasks",
     "Task",
     "TaskConfig",
@@ -39,6 +42,7 @@ __all__ = (
     "current_task",
     "get_runner",
     "get_tasks",
+    "track",
 )
 
 for _object in [globals()[name] for name in __all__]:

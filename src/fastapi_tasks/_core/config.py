@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, cast
 
 from .function import exact, is_generator, type_name
@@ -45,6 +46,8 @@ class TaskConfig:
         hold_response: whether the response waits until the task has finished (*now* and *after
             route* tasks). A failure still does not touch the response.
         even_if_failed: whether an *after* task also starts when the route failed.
+        labels: what the app finds the task by later, as strings: its owner, say. Labels of the app,
+            the scheduler and the call are merged, key by key. They are shown: nothing secret.
 
     Raises:
         TypeError: for a value of another type.
@@ -59,17 +62,21 @@ class TaskConfig:
     limiter: AbstractAsyncContextManager[Any] | Literal[False] | None = None
     hold_response: bool | None = None
     even_if_failed: bool | None = None
+    labels: Mapping[str, str] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         if self.name is not None and type(self.name) is not str:
             _check("name", self.name, "a string", _is_string)
             object.__setattr__(self, "name", exact(self.name))
-        for field in ("shield", "hold_response", "even_if_failed"):
-            _check(field, getattr(self, field), "True, False or None", _is_bool)
+        for option in ("shield", "hold_response", "even_if_failed"):
+            _check(option, getattr(self, option), "True, False or None", _is_bool)
         _check("on_error", chosen(self.on_error), "a function without yield", _is_function)
         _check("retry", chosen(self.retry), "an async caller", callable)
         _check("timeout", chosen(self.timeout), "a number of seconds", _is_number)
         _check("limiter", chosen(self.limiter), "an async context manager", _is_context_manager)
+        if self.labels is not None:
+            _check("labels", self.labels, "a mapping of strings to strings", _is_labels)
+            object.__setattr__(self, "labels", MappingProxyType({**self.labels}))
         if chosen(self.timeout) is not None and not is_seconds(self.timeout):
             raise ValueError(f"timeout must be a number of seconds from 0 up, not {self.timeout!r}")
 
@@ -84,10 +91,13 @@ class TaskConfig:
         for name in _OPTIONS:
             value = getattr(other, name)
             object.__setattr__(merged, name, getattr(self, name) if value is None else value)
+        if self.labels is not None and other.labels is not None:
+            labels = MappingProxyType({**self.labels, **other.labels})
+            object.__setattr__(merged, "labels", labels)
         return merged
 
 
-_OPTIONS = tuple(field.name for field in fields(TaskConfig))
+_OPTIONS = tuple(each.name for each in fields(TaskConfig))
 
 
 def chosen(option: T | Literal[False]) -> T | None:
@@ -114,6 +124,14 @@ def _is_bool(value: object) -> bool:
 
 def _is_string(value: object) -> bool:
     return issubclass(type(value), str)
+
+
+def _is_labels(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        type(text) is str
+        for item in cast("Mapping[object, object]", value).items()
+        for text in item
+    )
 
 
 def _is_number(value: object) -> bool:

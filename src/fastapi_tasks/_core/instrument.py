@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from logging import ERROR
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .function import type_name
 from .interrupt import pass_interrupt
 from .log import log
 from .task import Task
+
+if TYPE_CHECKING:
+    from .runner import TaskRunner
 
 
 class Instrument:
@@ -19,11 +22,20 @@ class Instrument:
     and not called again.
     """
 
+    def attached(self, runner: TaskRunner) -> None:
+        """It will be told of the tasks of that runner; before all else."""
+
     def task_scheduled(self, task: Task[..., Any]) -> None:
         """A task was handed over; in the thread of the `schedule()` call, before it starts."""
 
     def task_started(self, task: Task[..., Any]) -> None:
         """It takes its first step; on the event loop's thread."""
+
+    def task_progressed(self, task: Task[..., Any]) -> None:
+        """It has changed its `progress`; in the thread of whoever did.
+
+        At most ten times a second for each task; and of the last value just before it finishes.
+        """
 
     def task_finished(self, task: Task[..., Any]) -> None:
         """It has ended, or was cancelled before it started; on the event loop's thread.
@@ -41,18 +53,24 @@ class GuardedInstrument(Instrument):
             raise TypeError(f"instruments must be objects of Instrument's subclasses, not {kind}")
         self._instrument = instrument
 
+    def attached(self, runner: TaskRunner) -> None:
+        self._tell("attached", runner)
+
     def task_scheduled(self, task: Task[..., Any]) -> None:
         self._tell("task_scheduled", task)
 
     def task_started(self, task: Task[..., Any]) -> None:
         self._tell("task_started", task)
 
+    def task_progressed(self, task: Task[..., Any]) -> None:
+        self._tell("task_progressed", task)
+
     def task_finished(self, task: Task[..., Any]) -> None:
         self._tell("task_finished", task)
 
-    def _tell(self, what: str, task: Task[..., Any]) -> None:
+    def _tell(self, what: str, of: Task[..., Any] | TaskRunner) -> None:
         try:
-            getattr(self._instrument, what)(task)
+            getattr(self._instrument, what)(of)
         except BaseException as exc:
             pass_interrupt(exc)
             name = type_name(self._instrument)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from .attempt import Attempt
     from .supervised import SupervisedTask
+    from .task import Task
     from .waits import Waiter
 
 
@@ -21,6 +22,14 @@ class Owner(Protocol):
     @property
     def is_on_loop_thread(self) -> bool:
         """Whether this is the thread of its event loop."""
+        ...
+
+    def identify(self, task: Task[..., Any]) -> str:
+        """Make the id of a task, by which it is found as long as it is unfinished."""
+        ...
+
+    def tell_progress(self, task: SupervisedTask[..., Any]) -> None:
+        """Tell instruments that a task has changed its progress."""
         ...
 
     def cancel(self, task: SupervisedTask[..., Any]) -> None:

@@ -22,6 +22,7 @@ from ..errors import (
     TasksClosedError,
     TooManyTasksError,
 )
+from .identity import new_id
 from .lifetime import CLOSED, NEW, OPEN, Lifetime
 from .state import FAILED, SUCCEEDED
 from .statistics import TaskStatistics
@@ -53,6 +54,9 @@ class Registry:
         self._max_tasks = math.inf if max_tasks is None else max_tasks
         self._succeeded = self._failed = self._cancelled = self._refused = 0  # as in `statistics()`
         self._running = 0  # how many of the tasks have begun
+        # Those whose id somebody has asked for.
+        self._ids: dict[SupervisedTask[..., Any], str] = {}
+        self._by_id: dict[str, SupervisedTask[..., Any]] = {}
         self._idle = Event()  # set when both get empty; replaced by who waits for that
 
     def admit(self, task: SupervisedTask[..., Any], lifetime: Lifetime) -> bool:
@@ -103,6 +107,8 @@ class Registry:
     def remove(self, task: SupervisedTask[..., Any]) -> None:
         """Count a task as finished, once."""
         with self.lock:
+            if self._ids and (id_ := self._ids.pop(task, None)) is not None:
+                del self._by_id[id_]
             try:
                 del self.tasks[task]
             except KeyError:
@@ -115,6 +121,17 @@ class Registry:
                 self._failed += 1
             else:
                 self._cancelled += 1
+
+    def identify(self, task: SupervisedTask[..., Any]) -> str:
+        """Make the id of a task, by which it is found until it is removed."""
+        id_ = new_id()
+        with self.lock:
+            if self.has(task):
+                self._ids[task], self._by_id[id_] = id_, task
+        return id_
+
+    def find(self, id_: str) -> SupervisedTask[..., Any] | None:
+        return self._by_id.get(id_)
 
     @property
     def is_idle(self) -> bool:

@@ -30,6 +30,8 @@ class TaskRunner(TaskScheduler):
 
     def __init__(self, supervisor: Supervisor) -> None:
         super().__init__(supervisor, None, "now", supervisor.config)
+        for instrument in supervisor.instruments:
+            instrument.attached(self)
 
     @property
     def running(self) -> bool:
@@ -49,6 +51,10 @@ class TaskRunner(TaskScheduler):
         """The unfinished tasks; those that wait for their timing point are among them."""
         return self._supervisor.registry.list_tasks()
 
+    def get_task(self, id_: str, /) -> Task[..., Any] | None:
+        """Return the unfinished task of that `Task.id`; `None` if there is none (any more)."""
+        return self._supervisor.registry.find(id_)
+
     def statistics(self) -> TaskStatistics:
         """Return the counts of this moment."""
         return self._supervisor.registry.statistics()
@@ -59,7 +65,9 @@ class TaskRunner(TaskScheduler):
         Raises:
             TypeError: it is not an object of `Instrument` or of a class derived from that.
         """
-        return self._supervisor.watching(GuardedInstrument(instrument))
+        guarded = GuardedInstrument(instrument)
+        guarded.attached(self)
+        return self._supervisor.watching(guarded)
 
     async def join(self) -> None:
         """Wait until no task is unfinished; tasks that wait for their timing point count.

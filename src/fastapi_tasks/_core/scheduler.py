@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from inspect import CO_COROUTINE
 from sys import _getframe  # pyright: ignore[reportPrivateUsage]
@@ -89,6 +89,7 @@ class TaskScheduler(Uncallable):
         limiter: AbstractAsyncContextManager[Any] | Literal[False] | None = None,
         hold_response: bool | None = None,
         even_if_failed: bool | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> TaskScheduler:
         """Return a scheduler for the same timing point with these options (see `TaskConfig`).
 
@@ -105,6 +106,7 @@ class TaskScheduler(Uncallable):
             limiter=limiter,
             hold_response=hold_response,
             even_if_failed=even_if_failed,
+            labels=labels,
         )
         return TaskScheduler(
             self._supervisor, self._route, self._timing, self._config.merge(options)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import Context
 from inspect import CORO_RUNNING, getcoroutinestate
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import ref
 
@@ -18,7 +19,14 @@ from .owner import Dependencies, Owner, Route
 from .state import PENDING, SUCCEEDED, TaskState
 from .task import Task, Timing
 from .threads import thread_slot
-from .waits import RecordedWait, Waiter, path, running_task, thread_that_waits, waiters_here
+from .waits import (
+    RecordedWait,
+    Waiter,
+    path,
+    running_task,
+    waiters_here,
+    waiters_in_this_thread,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -97,6 +105,9 @@ class SupervisedTask(Task[P, T]):
         self._started = None
         self._finished = None
         self._is_finished = False
+        self._ended_in_threads = None
+        self._id = None
+        self._progress = None
         self._owner = owner
         self.route = route
         self.is_async: bool | None = is_async(func)
@@ -151,9 +162,13 @@ class SupervisedTask(Task[P, T]):
 
     def finish(self) -> None:
         """Let those go on who wait for its end, and keep nothing that it needs no more (G20)."""
+        if self._progress is not None:
+            self._progress.flush()
         self._is_finished = True
         if self._finished is not None:
             self._finished.set()
+        if self._ended_in_threads is not None:
+            self._ended_in_threads.set()
         if self._exception is not None:
             forget_cancellations(self._exception)
         self.context = self.route = self.handle = None
@@ -179,17 +194,32 @@ class SupervisedTask(Task[P, T]):
             return self.route.needs_of(self)
         return self.awaited
 
-    def runs_here(self) -> bool:
+    def runs_in_this_task(self) -> bool:
+        return self.handle is not None and getcoroutinestate(self.handle.coro) == CORO_RUNNING
+
+    def runs_in_thread(self, thread: int, stack: Sequence[FrameType]) -> bool:  # noqa: ARG002
         if self.handle is None:
             return False
-        if getcoroutinestate(self.handle.coro) == CORO_RUNNING:
-            return True
         slot = thread_slot.get()
-        return slot is not None and slot.thread_id != 0 and slot.thread_id == thread_that_waits()[0]
+        return slot is not None and slot.thread_id != 0 and slot.thread_id == thread
 
     def _wait(self) -> Generator[Any, Any, None]:
         with RecordedWait(self._check_wait(), (self,)):
             yield from self.finished.wait().__await__()
+
+    def wait_from_thread(self, timeout: float | None = None) -> None:
+        if self._is_finished:
+            return
+        if self._owner.is_on_loop_thread:
+            raise FastAPITasksError(
+                f"this would block the event loop, on which task {self.name!r} runs: await "
+                "task.wait()"
+            )
+        waiters = waiters_in_this_thread()
+        self._check_waiters(waiters)
+        with RecordedWait(waiters, (self,)):
+            if not self._end_for_threads().wait(timeout):
+                raise TimeoutError(f"task {self.name!r} has not finished within {timeout:g} s")
 
     def _check_wait(self) -> list[Waiter]:
         """Return those whose code this is, if it may wait."""
@@ -200,6 +230,10 @@ class SupervisedTask(Task[P, T]):
                 f"task {self.name!r} runs in another event loop: await it there"
             )
         waiters = waiters_here()
+        self._check_waiters(waiters)
+        return waiters
+
+    def _check_waiters(self, waiters: Iterable[Waiter]) -> None:
         for waiter in waiters:
             steps = path([self], waiter)
             if len(steps) == 1:
@@ -211,4 +245,6 @@ class SupervisedTask(Task[P, T]):
                     f"task {self.name!r} {waits if self._state is PENDING else 'ends'} after "
                     f"{chain}, whose own code would wait for it here: await it in another task"
                 )
-        return waiters
+
+    def _tell_progress(self) -> None:
+        self._owner.tell_progress(self)

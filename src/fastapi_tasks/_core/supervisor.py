@@ -37,7 +37,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
 from logging import ERROR, WARNING
-from typing import Any
+from typing import Any, cast
 
 from anyio import CancelScope
 from anyio.lowlevel import cancel_shielded_checkpoint
@@ -53,6 +53,7 @@ from .owner import Dependencies
 from .registry import Registry
 from .state import CANCELLED, FAILED, PENDING, RUNNING
 from .supervised import SupervisedTask
+from .task import Task
 from .threads import thread_slot
 
 _NOT_SHIELDED = "the app is shutting down and the task is not shielded"
@@ -194,6 +195,13 @@ class Supervisor:
 
     def cancel(self, task: SupervisedTask[..., Any]) -> None:
         self.lifetime.call(partial(self._cancel_here, task))
+
+    def identify(self, task: Task[..., Any]) -> str:
+        return self.registry.identify(cast("SupervisedTask[..., Any]", task))
+
+    def tell_progress(self, task: SupervisedTask[..., Any]) -> None:
+        for instrument in self.instruments:
+            instrument.task_progressed(task)
 
     def call_again(self, task: SupervisedTask[..., Any]) -> Awaitable[Any]:
         return call_again(task, self.lifetime)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Mapping
+from threading import Event as ThreadEvent
 from threading import RLock
 from types import TracebackType
 from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
-from anyio import Event, TaskCancelled, TaskFailed
+from anyio import Event, TaskCancelled, TaskFailed, TaskNotFinished
 
 from .config import TaskConfig
 from .event import TaskEvent
 from .exception import is_a, raise_again
 from .function import Handle
 from .owner import Owner
+from .progress import Progress
 from .state import CANCELLED, PENDING, TaskState
 
 P = ParamSpec("P")
@@ -42,10 +44,13 @@ class Task(Handle, Generic[P, T]):
     __slots__ = (
         "__weakref__",
         "_attempts",
+        "_ended_in_threads",
         "_exception",
         "_finished",
+        "_id",
         "_is_finished",
         "_owner",
+        "_progress",
         "_result",
         "_started",
         "_state",
@@ -67,9 +72,12 @@ class Task(Handle, Generic[P, T]):
     # Set by `SupervisedTask` alone.
     _attempts: int
     _exception: BaseException | None
+    _ended_in_threads: ThreadEvent | None
     _finished: TaskEvent | None
+    _id: str | None
     _is_finished: bool
     _owner: Owner
+    _progress: Progress | None
     _result: Any
     _started: TaskEvent | None
     _state: TaskState
@@ -92,6 +100,50 @@ class Task(Handle, Generic[P, T]):
         An attempt whose time was up before its thread began counts, too.
         """
         return self._attempts
+
+    @property
+    def id(self) -> str:
+        """A string that nobody can guess; made when it is first asked for.
+
+        `runner.get_task(id)` gives the task as long as it is unfinished. Another process has other
+        ids.
+        """
+        with _lock:
+            if self._id is None:
+                self._id = self._owner.identify(self)
+            return self._id
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, as it says itself."""
+        with _lock:
+            if self._progress is None:
+                self._progress = Progress(self._tell_progress)
+            return self._progress
+
+    @property
+    def return_value(self) -> T:
+        """What its function has returned.
+
+        Raises:
+            anyio.TaskNotFinished: it has not finished.
+            Exception: what `await task` would raise.
+        """
+        try:
+            if not self._is_finished:
+                raise TaskNotFinished(f"task {self.name!r} has not finished: await it, or wait()")
+            return self._outcome()
+        finally:
+            del self  # what is raised has this frame in its traceback
+
+    def _end_for_threads(self) -> ThreadEvent:
+        """What is set when it has finished, for threads to wait for."""
+        with _lock:
+            if self._ended_in_threads is None:
+                self._ended_in_threads = ThreadEvent()
+                if self._is_finished:  # see `SupervisedTask.finish()`
+                    self._ended_in_threads.set()
+            return self._ended_in_threads
 
     @property
     def started(self) -> Event:
@@ -136,7 +188,14 @@ class Task(Handle, Generic[P, T]):
             FastAPITasksError: this would wait for ever: a task for itself, or an endpoint for one
                 that starts when the endpoint has returned.
         """
-        yield from self._wait()
+        try:
+            yield from self._wait()
+            return self._outcome()
+        finally:
+            del self  # what is raised has this frame in its traceback
+
+    def _outcome(self) -> T:
+        """Return its result, or raise what `await task` raises; it has finished."""
         try:
             if self._state is CANCELLED:
                 raise TaskCancelled(f"task {self.name!r} was cancelled")
@@ -146,11 +205,39 @@ class Task(Handle, Generic[P, T]):
                 raise_again(self._exception, self._traceback)
             raise TaskFailed(f"task {self.name!r} failed") from self._exception
         finally:
-            del self  # what is raised has this frame in its traceback
+            del self
+
+    async def wait(self) -> None:
+        """Wait until the task has finished, whatever its outcome.
+
+        Cancelling this leaves it running.
+
+        Raises:
+            FastAPITasksError: this would wait for ever, as `await task` would.
+        """
+        await _Wait(self._wait)
+
+    @abstractmethod
+    def wait_from_thread(self, timeout: float | None = None) -> None:
+        """Block this thread until the task has finished, whatever its outcome.
+
+        For `def` endpoints and other code in threads; `return_value` is the result then.
+
+        Args:
+            timeout: seconds; `None` for no limit.
+
+        Raises:
+            TimeoutError: it has not finished within that time; it goes on.
+            FastAPITasksError: this is the event loop's thread, or the task waits for this one.
+        """
 
     @abstractmethod
     def _wait(self) -> Generator[Any, Any, None]:
         """Wait until it has finished, or refuse to."""
+
+    @abstractmethod
+    def _tell_progress(self) -> None:
+        """Have instruments know of its progress."""
 
     @abstractmethod
     async def __call__(self) -> T:
@@ -159,3 +246,13 @@ class Task(Handle, Generic[P, T]):
         For an error handler that tries again. It changes nothing of the task; what the function
         returns or raises is passed on. Its dependencies are resolved anew, and closed again.
         """
+
+
+class _Wait:
+    """Awaitable, by a generator."""
+
+    def __init__(self, wait: Callable[[], Generator[Any, Any, None]]) -> None:
+        self._wait = wait
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._wait()

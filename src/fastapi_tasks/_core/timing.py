@@ -20,9 +20,10 @@ It is also all that *responses* have to wait for (G3): until what stands in the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from logging import INFO
+from types import FrameType
 from typing import Any, Protocol
 from weakref import WeakSet, ref
 
@@ -37,7 +38,7 @@ from .state import PENDING
 from .supervised import SupervisedTask
 from .supervisor import Supervisor
 from .task import Timing
-from .waits import Waiter, enter_route, thread_that_waits
+from .waits import Waiter, enter_route
 
 _ROUNDS = 100  # of the event loop, within which what was handed over starts: it takes a few
 
@@ -246,14 +247,15 @@ class RouteRun:
             return (self,)
         return (self, *response.holding())
 
-    def runs_here(self) -> bool:
-        coro = self._coro()
-        if coro is not None and coro is get_current_task().coro:
-            return True  # also behind the route, where a middleware may be: the response waits
+    def runs_in_this_task(self) -> bool:
+        coro = self._coro()  # also behind the route, where a middleware may be: the response waits
+        return coro is not None and coro is get_current_task().coro
+
+    def runs_in_thread(self, thread: int, stack: Sequence[FrameType]) -> bool:  # noqa: ARG002
         if self._has_come("after_route"):
             return False
         code = code_of(self._endpoint)
-        return code is not None and any(frame.f_code is code for frame in thread_that_waits()[1])
+        return code is not None and any(frame.f_code is code for frame in stack)
 
 
 def _current_coro() -> Callable[[], object]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
 from sys import _current_frames  # pyright: ignore[reportPrivateUsage]
+from threading import get_ident
 from traceback import walk_stack
 from types import FrameType
 from typing import Protocol
@@ -44,8 +45,12 @@ class Waiter(Protocol):
         """What has to end before this can start, or end."""
         ...
 
-    def runs_here(self) -> bool:
-        """Whether the running code is certainly its own."""
+    def runs_in_this_task(self) -> bool:
+        """Whether the running code of the event loop is certainly its own."""
+        ...
+
+    def runs_in_thread(self, thread: int, stack: Sequence[FrameType]) -> bool:
+        """Whether that thread, which waits, certainly runs its code."""
         ...
 
 
@@ -63,11 +68,27 @@ def enter_route(run: Waiter) -> None:
 
 
 def waiters_here() -> list[Waiter]:
-    """Those whose own code is running."""
+    """Those whose own code is running, on the event loop or in a thread that waits for it."""
+    waiters = _waiters_of_this_context()
+    here = [each for each in waiters if each.runs_in_this_task()]
+    if len(here) == len(waiters):  # as a rule
+        return here
+    in_thread = thread_that_waits()
+    return [each for each in waiters if each in here or each.runs_in_thread(*in_thread)]
+
+
+def waiters_in_this_thread() -> list[Waiter]:
+    """Those whose own code is running in this thread, which is not the event loop's."""
+    stack = [frame for frame, _ in walk_stack(None)]
+    thread = get_ident()
+    return [each for each in _waiters_of_this_context() if each.runs_in_thread(thread, stack)]
+
+
+def _waiters_of_this_context() -> list[Waiter]:
     task = running_task.get()
     references = routes.get() if task is None else (task, *routes.get())
     waiters = [reference() for reference in references]
-    return [waiter for waiter in waiters if waiter is not None and waiter.runs_here()]
+    return [waiter for waiter in waiters if waiter is not None]
 
 
 class RecordedWait:

@@ -1,0 +1,346 @@
+"""What becomes of a task: its id, its progress, its labels, waiting for it."""
+
+import os
+import threading
+
+import anyio
+import pytest
+from anyio import TaskCancelled, TaskFailed, TaskNotFinished, from_thread, to_thread
+
+from fastapi_tasks import FastAPITasksError, Instrument, TaskConfig, Tasks, TaskState, track
+from fastapi_tasks._core import progress as progress_module
+from fastapi_tasks._core.identity import is_of_this_process, new_id
+from tests_trio.support import double, make_app, raises, serving, settle
+
+
+async def test_ids():
+    """Each task has one of its own, by which it is found as long as it is unfinished."""
+    app = make_app()
+    runner = app.state.runner
+    async with serving(app):
+        first, second = (runner.schedule(double, number, sleep=1) for number in (1, 2))
+        assert first.id == first.id != second.id
+        assert runner.get_task(first.id) is first
+        assert runner.get_task(second.id) is second
+        assert runner.get_task("") is runner.get_task(f"{first.id}0") is None
+        await runner.join()
+        assert runner.get_task(first.id) is None
+        late = runner.schedule(double, 1)
+        await late
+        assert runner.get_task(late.id) is None  # asked for when it had finished
+        assert is_of_this_process(late.id)
+        assert runner._supervisor.registry._ids == runner._supervisor.registry._by_id == {}
+
+
+async def test_ids_cannot_be_guessed():
+    """Not from others: neither the signature nor the process can be told."""
+    one, two = new_id(), new_id()
+    epoch, number, signature = one.split("-")
+    assert is_of_this_process(one)
+    assert is_of_this_process(two)
+    assert two.split("-")[0] == epoch
+    assert int(two.split("-")[1], 16) == int(number, 16) + 1
+    assert len(signature) == 32
+    forged = f"{epoch}-{int(number, 16) + 9:x}-{signature}"
+    for other in (
+        forged,
+        "",
+        "-",
+        "--",
+        f"{epoch}-{number}",
+        f"{epoch}-{number}-",
+        "é-1-é",
+        f"x{one}",
+    ):
+        assert not is_of_this_process(other)
+
+
+def ids_of_a_child():
+    """The first id of a forked process."""
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writer, new_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as file:
+        os.close(writer)
+        return file.read()
+
+
+def test_ids_of_forked_processes():
+    """They have another key: two workers never give one id to different tasks."""
+    ours = new_id()
+    theirs = {ids_of_a_child() for _ in range(3)}
+    assert len({each.split("-")[0] for each in (ours, *theirs)}) == 4
+    assert not any(is_of_this_process(each) for each in theirs)
+
+
+async def test_ids_from_threads():
+    """Many threads that ask for the first time get the same."""
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.schedule(anyio.sleep, 1)
+        barrier, ids = threading.Barrier(8), []
+
+        def ask():
+            barrier.wait()
+            ids.append(task.id)
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert ids == [task.id] * 8
+
+
+class Heard(Instrument):
+    """Writes down what an instrument hears."""
+
+    def __init__(self):
+        self.heard = []
+
+    def attached(self, runner):
+        self.heard.append(("attached", runner))
+
+    def task_scheduled(self, task):
+        self.heard.append("scheduled")
+
+    def task_progressed(self, task):
+        self.heard.append((task.progress.done, threading.current_thread().name))
+
+    def task_finished(self, task):
+        self.heard.append("finished")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock that progress looks at."""
+    now = [100.0]
+    monkeypatch.setattr(progress_module, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.real_time
+async def test_progress(clock):
+    """It is told in the setter's thread, at most each 0.1 s; the last value before the end."""
+    heard = Heard()
+    app = make_app(instruments=[heard])
+    runner = app.state.runner
+
+    def work():
+        name = threading.current_thread().name
+        progress = task.progress
+        for done in range(1, 7):
+            progress.done = done
+            clock[0] += 0.04
+        return name
+
+    async with serving(app):
+        task = runner.schedule(work)
+        assert (task.progress.done, task.progress.total, task.progress.message) == (0, None, "")
+        name = await task
+        loop = threading.current_thread().name
+    assert heard.heard == [
+        ("attached", runner),
+        "scheduled",
+        (1, name),
+        (4, name),
+        (6, loop),
+        "finished",
+    ]
+    task.progress.total, task.progress.message = 12, "secret"
+    assert repr(task.progress) == "<Progress 6 of 12>"
+
+
+async def test_a_task_without_progress_tells_of_none():
+    heard = Heard()
+    app = make_app()
+    async with serving(app):
+        with app.state.runner.watching(heard):
+            await app.state.runner.schedule(double, 1)
+    assert heard.heard == [("attached", app.state.runner), "scheduled", "finished"]
+
+
+async def test_track():
+    """Over iterables of both kinds; outside of a task it only goes through them."""
+    app = make_app()
+    runner = app.state.runner
+
+    async def numbers():
+        for number in range(2):
+            yield number
+
+    async def work():
+        task, seen = runner.tasks[0], []
+        for _ in track("abc"):
+            seen.append((task.progress.done, task.progress.total))
+        seen.append(task.progress.done)
+        for _ in track(iter("ab")):
+            seen.append((task.progress.done, task.progress.total))
+        async for _ in track(numbers(), total=2):
+            seen.append((task.progress.done, task.progress.total))
+        return [*seen, task.progress.done]
+
+    async with serving(app):
+        assert await runner.schedule(work) == [
+            *((0, 3), (1, 3), (2, 3), 3),
+            *((0, None), (1, None)),
+            *((0, 2), (1, 2), 2),
+        ]
+    assert [*track("abc")] == ["a", "b", "c"]
+    assert [number async for number in track(numbers())] == [0, 1]
+    with pytest.raises(TypeError, match="not iterable"):
+        track(7)
+
+
+async def test_return_value():
+    """It is what `await task` gives or raises, once the task has finished."""
+    app = make_app()
+    runner = app.state.runner
+    error = ValueError()
+    async with serving(app):
+        task = runner.schedule(double, 1, sleep=1)
+        with pytest.raises(TaskNotFinished, match="'double' has not finished"):
+            _ = task.return_value
+        await task.wait()
+        assert task.return_value == 2
+        failed = runner.schedule(raises, error)
+        await failed.wait()
+        with pytest.raises(ValueError) as caught:
+            _ = failed.return_value
+        assert caught.value is error
+        ended = runner.schedule(raises, SystemExit())
+        cancelled = runner.schedule(anyio.sleep_forever)
+        await settle()
+        cancelled.cancel()
+        await runner.join()
+        for kind, each in ((TaskFailed, ended), (TaskCancelled, cancelled)):
+            with pytest.raises(kind):
+                _ = each.return_value
+
+
+async def test_wait():
+    """It raises nothing of the outcome, and refuses what `await task` refuses."""
+    app, refused = make_app(), []
+
+    async def wait_for_itself():
+        with pytest.raises(FastAPITasksError, match="cannot wait for itself") as caught:
+            await task.wait()
+        refused.append(caught.value)
+
+    async with serving(app):
+        task = app.state.runner.schedule(wait_for_itself)
+        assert await task.wait() is None
+        assert len(refused) == 1
+        failed = app.state.runner.schedule(raises, ValueError())
+        assert await failed.wait() is None
+        assert failed.state is TaskState.FAILED
+        with anyio.move_on_after(1):
+            sleeping = app.state.runner.schedule(anyio.sleep, 5)
+            await sleeping.wait()
+        assert sleeping.state is TaskState.RUNNING  # cancelling the waiter leaves it alone
+
+
+@pytest.mark.real_time
+async def test_wait_from_thread():
+    """For `def` endpoints and threads; not on the event loop, nor where it would wait for itself."""
+    app, refused = make_app(), []
+    runner = app.state.runner
+
+    def wait_for(task, *args):
+        try:
+            task.wait_from_thread(*args)
+        except FastAPITasksError as exc:
+            refused.append(str(exc))
+
+    @app.get("/now")
+    def now(tasks: Tasks) -> int:
+        task = tasks.schedule(double, 4)
+        wait_for(task)
+        return task.return_value
+
+    @app.get("/after")
+    def after(tasks: Tasks) -> str:
+        task = tasks.after_route.task(name="later").schedule(double, 4)
+        wait_for(task)
+        return task.state.value
+
+    def wait_for_itself():
+        wait_for(runner.tasks[0])
+
+    async def wait_for_the_waiter():
+        await waiting
+        return "never"
+
+    def wait_in_a_circle():
+        other.append(runner.task(name="other").schedule(wait_for_the_waiter))
+        while not other[0].awaited:
+            threading.Event().wait(0.001)
+        wait_for(other[0])
+
+    other = []
+    async with serving(app) as server:
+        assert (await server.get("/now")).json() == 8
+        assert (await server.get("/after")).json() == "pending"
+        await runner.schedule(wait_for_itself)
+        waiting = runner.task(name="waiting").schedule(wait_in_a_circle)
+        await waiting
+        await runner.join()
+        sleeping = runner.task(name="sleeping").schedule(anyio.sleep_forever)
+        wait_for(sleeping)
+        with pytest.raises(TimeoutError, match=r"'sleeping' has not finished within 0\.01 s"):
+            await to_thread.run_sync(sleeping.wait_from_thread, 0.01)
+        sleeping.cancel()
+        await to_thread.run_sync(sleeping.wait_from_thread)
+        assert sleeping.state is TaskState.CANCELLED
+        sleeping.wait_from_thread()  # it has finished: nothing blocks
+    assert [each.partition(":")[0] for each in refused] == [
+        "task 'later' starts after route, so after the route, whose own code would wait for it here",
+        "task 'test_wait_from_thread.<locals>.wait_for_itself' cannot wait for itself",
+        "task 'other' ends after task 'waiting', whose own code would wait for it here",
+        "this would block the event loop, on which task 'sleeping' runs",
+    ]
+
+
+async def test_labels():
+    """They are merged key by key, and are strings."""
+    app = make_app(config=TaskConfig(labels={"app": "shop", "user": "nobody"}))
+    scheduler = app.state.runner.task(labels={"user": "ann"})
+    async with serving(app):
+        task = scheduler.task(labels={"kind": "export"}, name="export").schedule(double, 1)
+        assert task.config.labels == {"app": "shop", "user": "ann", "kind": "export"}
+        assert app.state.runner.schedule(double, 1).config.labels == {
+            "app": "shop",
+            "user": "nobody",
+        }
+        with pytest.raises(TypeError):
+            task.config.labels["user"] = "bob"
+    labels = {"user": "ann"}
+    config = TaskConfig(labels=labels)
+    labels["user"] = "bob"
+    assert config.labels == {"user": "ann"}
+    assert hash(config) == hash(TaskConfig())
+    for wrong in ({"user": 7}, {7: "user"}, "user", [("user", "ann")]):
+        with pytest.raises(TypeError, match="labels must be a mapping of strings to strings"):
+            TaskConfig(labels=wrong)
+
+
+@pytest.mark.real_time
+async def test_progress_from_anywhere():
+    """Also from a thread of the task's own that waits, and by whoever has the handle."""
+    app = make_app()
+
+    async def work():
+        task.progress.total = 2
+
+        def in_thread():
+            task.progress.done += 1
+            from_thread.run_sync(setattr, task.progress, "message", "half")
+
+        await to_thread.run_sync(in_thread)
+
+    async with serving(app):
+        task = app.state.runner.schedule(work)
+        await task
+    assert (task.progress.done, task.progress.total, task.progress.message) == (1, 2, "half")
