@@ -9,6 +9,7 @@ from typing import Any, final
 from anyio import Event
 
 from ..errors import FastAPITasksError
+from .identity import is_of_this_process
 from .instrument import GuardedInstrument, Instrument
 from .registry import Registry
 from .scheduler import TaskScheduler
@@ -54,6 +55,10 @@ class TaskRunner(TaskScheduler):
     def get_task(self, id_: str, /) -> Task[..., Any] | None:
         """Return the unfinished task of that `Task.id`; `None` if there is none (any more)."""
         return self._supervisor.registry.find(id_)
+
+    def has_made(self, id_: str, /) -> bool:
+        """Whether that is the `Task.id` of a task of this process, of whatever age."""
+        return is_of_this_process(id_)
 
     def statistics(self) -> TaskStatistics:
         """Return the counts of this moment."""

@@ -114,6 +114,11 @@ class Task(Handle, Generic[P, T]):
             return self._id
 
     @property
+    def has_id(self) -> bool:
+        """Whether somebody has asked for its `id`."""
+        return self._id is not None
+
+    @property
     def progress(self) -> Progress:
         """How far it is, as it says itself."""
         with _lock:
