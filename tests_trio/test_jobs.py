@@ -2,14 +2,17 @@
 
 import os
 import threading
+from dataclasses import FrozenInstanceError
 
 import anyio
 import pytest
 from anyio import TaskCancelled, TaskFailed, TaskNotFinished, from_thread, to_thread
+from pydantic import BaseModel
 
 from fastapi_tasks import FastAPITasksError, Instrument, TaskConfig, Tasks, TaskState, track
 from fastapi_tasks._core import progress as progress_module
 from fastapi_tasks._core.identity import is_of_this_process, new_id
+from fastapi_tasks.jobs import History, create_router
 from tests_trio.support import double, make_app, raises, serving, settle
 
 
@@ -344,3 +347,260 @@ async def test_progress_from_anywhere():
         task = app.state.runner.schedule(work)
         await task
     assert (task.progress.done, task.progress.total, task.progress.message) == (1, 2, "half")
+
+
+# What is remembered.
+
+
+async def make_tasks(runner, *funcs):
+    """Run tasks one after the other."""
+    tasks = []
+    for func in funcs:
+        tasks.append(runner.schedule(func))
+        await tasks[-1].wait()
+    return tasks
+
+
+async def test_history():
+    """Finished tasks as records, the newest first: with neither arguments nor the task."""
+    history = History(keep_results=True)
+    app = make_app(instruments=[history])
+    runner = app.state.runner
+
+    async def work():
+        for _ in track("ab"):
+            await anyio.sleep(1)
+        return "done"
+
+    async def fail():
+        raise ValueError("why")
+
+    async with serving(app):
+        task = runner.task(labels={"user": "ann"}).schedule(work)
+        id_ = task.id
+        waiting = history.get(id_)
+        assert (waiting.state, waiting.started_at, waiting.finished_at) == (
+            TaskState.PENDING,
+            None,
+            None,
+        )
+        await settle()
+        running = history.get(id_)
+        assert (running.state, running.progress) == (TaskState.RUNNING, (0, 2, ""))
+        await make_tasks(runner, fail)
+        cancelled = runner.schedule(anyio.sleep_forever)
+        cancelled.cancel()
+        await task
+        await runner.join()
+    assert history.get("nothing") is None
+    done = history.get(id_)
+    newest, second, oldest = history.records
+    assert newest is done
+    assert (done.id, done.name, done.timing) == (id_, task.name, "now")
+    assert (done.state, done.attempts, done.labels) == (TaskState.SUCCEEDED, 1, {"user": "ann"})
+    assert (done.progress, done.result, done.error) == ((2, 2, ""), "done", None)
+    assert done.scheduled_at <= done.started_at <= done.finished_at
+    assert str(done.finished_at.tzinfo) == "UTC"
+    assert {second.state, oldest.state} == {TaskState.FAILED, TaskState.CANCELLED}
+    failed = second if second.error else oldest
+    assert (failed.error.type, failed.error.message) == ("builtins.ValueError", "why")
+    assert failed.error.traceback.endswith('raise ValueError("why")\nValueError: why\n')
+    assert "why" not in repr(failed) + repr(failed.error)
+    with pytest.raises(FrozenInstanceError):
+        done.state = None
+
+
+async def test_a_flood_evicts_no_job():
+    """Jobs, failures and the others have a ring each."""
+    history = History(max_tasks=2)
+    app = make_app(instruments=[history])
+    runner = app.state.runner
+
+    async def fail():
+        raise ValueError
+
+    async with serving(app):
+        ids = []
+        for number in range(3):
+            job = runner.schedule(double, number)
+            ids.append(job.id)
+            await job
+        await make_tasks(runner, *[fail] * 3)
+        await make_tasks(runner, *[anyio.lowlevel.checkpoint] * 10)
+    assert history.get(ids[0]) is None
+    assert [history.get(id_).id for id_ in ids[1:]] == ids[1:]
+    names = [record.name for record in history.records]
+    assert sorted(names) == sorted(["double"] * 2 + [fail.__qualname__] * 2 + ["checkpoint"] * 2)
+
+
+async def test_an_id_that_is_asked_for_late():
+    """Of a task that has finished, as long as somebody holds it."""
+    history = History()
+    app = make_app(instruments=[history])
+    async with serving(app):
+        (task,) = await make_tasks(app.state.runner, anyio.lowlevel.checkpoint)
+        assert [record.id for record in history.records] == [None]
+        assert history.get(task.id).id == task.id
+        assert history.get(task.id) is history.get(task.id)
+        assert [record.id for record in history.records] == [task.id]
+
+
+async def test_records_grow_old(monkeypatch):
+    """Past `max_age` seconds they are forgotten."""
+    now = [1000.0]
+    monkeypatch.setattr("fastapi_tasks.jobs.time", lambda: now[0])
+    history = History(max_age=10)
+    app = make_app(instruments=[history])
+
+    async def fail():
+        raise ValueError
+
+    async with serving(app):
+        runner = app.state.runner
+        job = runner.schedule(double, 1)
+        id_ = job.id
+        held = await make_tasks(runner, fail, anyio.lowlevel.checkpoint)
+        await runner.join()
+        now[0] += 10
+        assert len(history.records) == 3
+        assert history.get(id_) is not None
+        now[0] += 1
+        assert history.records == []
+        assert history.get(id_) is history.get(held[0].id) is None
+
+
+async def test_what_a_history_cannot_be():
+    """Clear errors."""
+    for options in ({"max_tasks": 0}, {"max_tasks": 1.5}, {"max_age": 0}, {"max_age": -1}):
+        with pytest.raises(ValueError, match="must be a"):
+            History(**options)
+    history = History()
+    with pytest.raises(RuntimeError, match=r"add_tasks\(app, instruments=\[history\]\)"):
+        history.get("id")
+    make_app(instruments=[history])
+    make_app(instruments=[history])  # is logged, and the history stays with the first app
+
+
+async def test_a_history_that_comes_late():
+    """It remembers tasks of whose beginning it has not heard."""
+    history = History()
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.schedule(anyio.sleep, 1)
+        await settle()
+        with app.state.runner.watching(history):
+            await task
+        assert [record.started_at for record in history.records] == [None]
+
+
+# Over HTTP.
+
+
+def make_jobs_app(history=None, **options):
+    history = history or History()
+    app = make_app(instruments=[history])
+    app.include_router(create_router(history, **options), prefix="/jobs")
+    return app
+
+
+async def test_a_job_over_http():
+    """From its beginning to its end."""
+    app = make_jobs_app(History(keep_results=True))
+
+    async def export():
+        task.progress.message = "half"
+        await anyio.sleep(10)
+        return {"rows": 3}
+
+    async with serving(app) as server:
+        task = app.state.runner.task(labels={"user": "ann"}).schedule(export)
+        path = f"/jobs/{task.id}"
+        await settle()
+        response = await server.get(path)
+        assert response.status_code == 200
+        assert response.headers["cache-control"] == "no-store"
+        assert response.headers["retry-after"] == "1"
+        body = response.json()
+        assert {key: body[key] for key in ("id", "state", "attempts", "labels", "error")} == {
+            "id": task.id,
+            "state": "running",
+            "attempts": 1,
+            "labels": {"user": "ann"},
+            "error": None,
+        }
+        assert body["progress"] == {"done": 0, "total": None, "message": "half"}
+        assert (body["finished_at"], body["result"]) == (None, None)
+        begin = anyio.current_time()
+        assert (await server.get(f"{path}?wait=0.5")).json()["state"] == "running"
+        assert anyio.current_time() == begin + 0.5
+        await anyio.sleep(9)
+        assert (await server.get(f"{path}?wait=0.9")).json()["state"] == "succeeded"
+        assert anyio.current_time() == begin + 10
+        response = await server.get(path)
+        assert "retry-after" not in response.headers
+        assert (response.json()["result"], response.json()["finished_at"][-1]) == ({"rows": 3}, "Z")
+        assert (await server.get(f"{path}?wait=1")).status_code == 422
+
+
+async def test_jobs_that_are_not_there():
+    """410 for one of this process that is forgotten, else 404; neither is cached."""
+    app = make_jobs_app(History(max_tasks=1))
+    async with serving(app) as server:
+        ids = [app.state.runner.schedule(double, number).id for number in range(2)]
+        await app.state.runner.join()
+        for id_, status in ((ids[0], 410), (ids[1], 200), ("0-1-2", 404), (f"{ids[0]}0", 404)):
+            response = await server.get(f"/jobs/{id_}")
+            assert (response.status_code, response.headers["cache-control"]) == (status, "no-store")
+        assert "another worker" in (await server.get("/jobs/x")).json()["detail"]
+
+
+async def test_messages_of_errors_over_http():
+    """They may quote arguments, so they are shown only if that was asked for."""
+
+    class Model(BaseModel):
+        number: int
+
+    async def validate():
+        Model(number="secret-7f3a")
+
+    for shown in (False, True):
+        app = make_jobs_app(error_messages=shown)
+        async with serving(app) as server:
+            task = app.state.runner.schedule(validate)
+            path = f"/jobs/{task.id}"
+            await task.wait()
+            response = await server.get(path)
+        assert ("secret-7f3a" in response.text) is shown
+        assert response.json()["error"]["type"].endswith("ValidationError")
+
+
+async def test_results_that_are_no_json(caplog):
+    """They are null, with one WARNING for each answer."""
+    app = make_jobs_app(History(keep_results=True))
+
+    async def work():
+        return {"lock": threading.Lock()}
+
+    async with serving(app) as server:
+        task = app.state.runner.task(name="work").schedule(work)
+        path = f"/jobs/{task.id}"
+        await task
+        assert (await server.get(path)).json()["result"] is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "the result of task 'work' cannot be shown as JSON"
+    ]
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+async def test_cancelling_over_http(cancel):
+    """Only if that was asked for; 409 when it has finished."""
+    app = make_jobs_app(cancel=cancel)
+    async with serving(app) as server, server.client as client:
+        task = app.state.runner.schedule(anyio.sleep, 5)
+        path = f"/jobs/{task.id}"
+        await settle()
+        assert (await client.delete(path)).status_code == (202 if cancel else 405)
+        await task.wait()
+        assert task.state is (TaskState.CANCELLED if cancel else TaskState.SUCCEEDED)
+        assert (await client.delete(path)).status_code == (409 if cancel else 405)
+        assert (await client.delete("/jobs/x")).status_code == (404 if cancel else 405)

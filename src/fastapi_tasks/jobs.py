@@ -70,7 +70,7 @@ class RecordedError:
         return f"<RecordedError {self.type}>"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TaskRecord:
     """What is remembered of a task: no arguments, and not the task.
 
@@ -181,7 +181,7 @@ class History(Instrument):
             self._jobs.popitem(last=False)
 
     def get(self, id_: str, /) -> TaskRecord | None:
-        """Return what is known of the task of that id, finished or not; `None` if that is nothing."""
+        """Return what is known of the task of that id, finished or not; or `None`."""
         task = self.runner.get_task(id_)
         if task is not None:
             return self._record(task)
@@ -189,13 +189,20 @@ class History(Instrument):
             self._forget_old()
             if (record := self._jobs.get(id_)) is not None:
                 return record
-            for held, record in [*self._held.items()]:
-                if held.has_id and held.id == id_ and self._is_young(record):
-                    record = replace(record, id=id_)
-                    self._keep_job(id_, record)
-                    del self._held[held]
-                    return record
+            for held, without_id in [*self._held.items()]:
+                if held.has_id and held.id == id_ and self._is_young(without_id):
+                    return self._promote(held, without_id)
         return None
+
+    def _promote(self, task: Task[..., Any], without_id: TaskRecord) -> TaskRecord:
+        """Keep what was recorded before somebody asked for the id as a job."""
+        del self._held[task]
+        for ring in (self._failed, self._others):
+            if without_id in ring:
+                ring.remove(without_id)
+        record = replace(without_id, id=task.id)
+        self._keep_job(task.id, record)
+        return record
 
     @property
     def records(self) -> list[TaskRecord]:
