@@ -546,8 +546,11 @@ async def test_jobs_that_are_not_there():
     """410 for one of this process that is forgotten, else 404; neither is cached."""
     app = make_jobs_app(History(max_tasks=1))
     async with serving(app) as server:
-        ids = [app.state.runner.schedule(double, number).id for number in range(2)]
-        await app.state.runner.join()
+        ids = []
+        for number in range(2):
+            job = app.state.runner.schedule(double, number)
+            ids.append(job.id)
+            await job
         for id_, status in ((ids[0], 410), (ids[1], 200), ("0-1-2", 404), (f"{ids[0]}0", 404)):
             response = await server.get(f"/jobs/{id_}")
             assert (response.status_code, response.headers["cache-control"]) == (status, "no-store")
