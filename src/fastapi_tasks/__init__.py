@@ -2,6 +2,7 @@
 
 from ._core.config import TaskConfig, TaskErrorHandler
 from ._core.instrument import Instrument
+from ._core.periodic import PeriodicScheduler, PeriodicTask
 from ._core.progress import Progress
 from ._core.request import RequestTasks
 from ._core.runner import TaskRunner
@@ -26,6 +27,8 @@ __all__ = (
     "FastAPITasksError",
     "FastAPITasksUninitializedAppError",
     "Instrument",
+    "PeriodicScheduler",
+    "PeriodicTask",
     "Progress",
     "RequestTasks",
     "Task",

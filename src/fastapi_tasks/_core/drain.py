@@ -61,7 +61,7 @@ class Drain:
 
     async def _take_steps(self, grace: float) -> None:
         """Each of them may be taken twice."""
-        self._supervisor.lifetime.stopping.set()  # 1
+        self._supervisor.stop()  # 1
         await self._wait_for_tasks(grace)  # 2
         await self._cut_off()  # 3
         if self._deadline == math.inf:

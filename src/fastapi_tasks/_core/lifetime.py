@@ -28,10 +28,12 @@ from anyio import (
     sleep,
 )
 
+from ..errors import TasksClosedError
 from .cleanups import CleanUps
 from .group import LastingGroup
 from .log import log
 from .mailbox import Mailbox
+from .timers import Timers
 
 T = TypeVar("T")
 
@@ -60,11 +62,13 @@ class Lifetime:
         closing_threads: what closings of sync dependencies take theirs from, without limit.
         clean_ups: what closes the dependencies of tasks.
         mailbox: what other threads have to say.
+        timers: what is to be done later, beside all tasks.
     """
 
     threads: CapacityLimiter
     closing_threads: CapacityLimiter
     mailbox: Mailbox
+    timers: Timers
 
     def __init__(self, phase: Phase = NEW) -> None:
         self.phase = phase
@@ -95,6 +99,7 @@ class Lifetime:
         self.threads = CapacityLimiter(max_threads)
         self.closing_threads = CapacityLimiter(math.inf)
         self.mailbox = Mailbox()
+        self.timers = Timers(self.mailbox.wake)
         self._ending = CancelScope(shield=True)
         try:
             with self._ending:
@@ -119,7 +124,9 @@ class Lifetime:
         while True:
             try:
                 while True:
-                    await self.mailbox.receive()
+                    with self.timers.until_next():
+                        await self.mailbox.receive()
+                    self.timers.make_calls()
             except Exception as exc:
                 log(ERROR, "a call from another thread failed", error=exc)
                 self.mailbox.wake()
@@ -129,6 +136,14 @@ class Lifetime:
     def is_on_loop_thread(self) -> bool:
         """Whether this is the event loop's thread."""
         return get_ident() == self._thread
+
+    def refuse_if_forked(self) -> None:
+        """Raise where no task will ever run."""
+        if self.is_forked:
+            raise TasksClosedError(
+                "this process was forked from the one that runs the app, and runs no tasks: "
+                "schedule there, or call the function instead"
+            )
 
     def spawn(
         self,

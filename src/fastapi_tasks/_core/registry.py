@@ -79,11 +79,7 @@ class Registry:
             return False
 
     def _check_phase(self, lifetime: Lifetime) -> None:
-        if lifetime.is_forked:
-            raise TasksClosedError(
-                "this process was forked from the one that runs the app, and runs no tasks: "
-                "schedule there, or call the function instead"
-            )
+        lifetime.refuse_if_forked()
         if lifetime.phase is NEW:
             raise FastAPITasksUninitializedAppError(
                 f"the app's lifespan has not been run, so no task can be scheduled: {_REMEDY}"

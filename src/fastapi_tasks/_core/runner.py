@@ -11,6 +11,7 @@ from anyio import Event
 from ..errors import FastAPITasksError
 from .identity import is_of_this_process
 from .instrument import GuardedInstrument, Instrument
+from .periodic import Period, PeriodicScheduler, times_of
 from .registry import Registry
 from .scheduler import TaskScheduler
 from .statistics import TaskStatistics
@@ -59,6 +60,27 @@ class TaskRunner(TaskScheduler):
     def has_made(self, id_: str, /) -> bool:
         """Whether that is the `Task.id` of a task of this process, of whatever age."""
         return is_of_this_process(id_)
+
+    def every(
+        self, period: Period, *, jitter: float = 0, first: float | None = None
+    ) -> PeriodicScheduler:
+        """Return a scheduler for work that comes again: `runner.every(60).schedule(clean_up)`.
+
+        Made while no lifespan runs, at import time say, it begins with each lifespan anew; made
+        while one runs, it ends with that, as `stopping` is set. Each worker process has its own.
+
+        Args:
+            period: seconds from one round to the next, on the event loop's clock, without drift. Or
+                a function on the wall clock: it gets the last planned time, as an aware `datetime`
+                (`None` at first), and returns the next one, or `None` to end.
+            jitter: seconds, up to which each round comes later than planned, by chance.
+            first: seconds until the first round; one period if it is `None`.
+
+        Raises:
+            TypeError, ValueError: for values that make no sense.
+        """
+        times = times_of(period, jitter, first)
+        return PeriodicScheduler(self._supervisor, self._config, times, jitter)
 
     def statistics(self) -> TaskStatistics:
         """Return the counts of this moment."""

@@ -42,6 +42,7 @@ from typing import Any, cast
 from anyio import CancelScope
 from anyio.lowlevel import cancel_shielded_checkpoint
 
+from .clocks import Clocks
 from .config import TaskConfig
 from .exception import without_cancellations
 from .instrument import GuardedInstrument, Instrument
@@ -67,6 +68,7 @@ class Supervisor:
         registry: the unfinished tasks.
         instruments: replaced, never changed: any thread may iterate.
         lifetime: of the latest lifespan.
+        clocks: those of the app.
         find_dependencies: asked for each task before it is admitted, and may refuse it.
     """
 
@@ -83,6 +85,7 @@ class Supervisor:
         self.registry: Registry = Registry(max_tasks)
         self.instruments: tuple[GuardedInstrument, ...] = tuple(map(GuardedInstrument, instruments))
         self.lifetime: Lifetime = Lifetime()
+        self.clocks: Clocks = Clocks()
         self.find_dependencies = find_dependencies
         self._max_threads = max_threads
 
@@ -106,15 +109,24 @@ class Supervisor:
 
     async def run_lifetime(self) -> None:
         """Have tasks running, from now to the end of the drain."""
-        opens = partial(self.enter, OPEN)
         try:
-            await self.lifetime.run(self._max_threads, opens, self.end_lost, self._close)
+            await self.lifetime.run(self._max_threads, self._open, self.end_lost, self._close)
         finally:
             self._close()
             self._end_unfinished(self.registry.list_unfinished())
 
+    def _open(self) -> None:
+        self.enter(OPEN)
+        self.clocks.begin(self.lifetime)
+
+    def stop(self) -> None:
+        """The app begins to shut down."""
+        self.lifetime.stopping.set()
+        self.clocks.stop()
+
     def _close(self) -> None:
         """Admit nothing, and end what waits: as the mailbox closes, or at the latest after it."""
+        self.clocks.close()
         self.enter(CLOSED)
         self._end_unfinished([task for task in self.registry.list_tasks() if task.state is PENDING])
 

@@ -1,0 +1,207 @@
+"""`every()`: work that comes again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from functools import partial
+from inspect import iscoroutinefunction
+from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, final, overload
+
+from .clock import Clock
+from .config import TaskConfig, TaskErrorHandler, TaskRetry, is_seconds
+from .function import Handle, Uncallable, why_not
+from .scheduler import TaskScheduler
+from .supervised import SupervisedTask
+from .supervisor import Supervisor
+from .task import Task
+from .times import FixedRate, FunctionOfTime, PeriodFunction, Times, wall_clock
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Period: TypeAlias = float | PeriodFunction
+
+
+@final
+class PeriodicTask(Handle, Generic[P, T]):
+    """A clock: what `every(...).schedule()` returns. Each of its rounds is a task of its own.
+
+    `await` it to wait until it has ended: by `cancel()`, with the lifespan, or since its period
+    function says so. It raises nothing of the rounds' outcomes.
+    """
+
+    __slots__ = ("__weakref__", "_clock", "_supervisor")
+
+    def __init__(self, clock: Clock, supervisor: Supervisor) -> None:
+        self._clock = clock
+        self._supervisor = supervisor
+
+    @property
+    def name(self) -> str:
+        """The name of its rounds."""
+        return self._clock.name
+
+    @property
+    def last(self) -> Task[P, T] | None:
+        """The latest round; `None` before the first one."""
+        return cast("Task[P, T] | None", self._clock.last)
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When the next round is planned, as an aware datetime; `None` if the clock has ended.
+
+        Or if it has not begun. Of a fixed rate it is in UTC.
+        """
+        return self._clock.next_at
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds have begun, in all lifespans."""
+        return self._clock.rounds
+
+    @property
+    def skipped(self) -> int:
+        """How many rounds were skipped."""
+        return self._clock.skipped
+
+    def cancel(self) -> None:
+        """End the clock for good, from any thread. A round under way goes on (see `last`)."""
+        self._supervisor.clocks.remove(self._clock)
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        """Wait until the clock has ended.
+
+        Raises:
+            FastAPITasksError: it has not begun, since the app's lifespan does not run.
+        """
+        return self._clock.wait()
+
+    def __repr__(self) -> str:
+        return f"<PeriodicTask {self.name!r}, {self.rounds} rounds>"
+
+
+@final
+class PeriodicScheduler(Uncallable):
+    """Schedules periodic work, with one set of options. It can be kept, and used many times."""
+
+    __slots__ = ("__weakref__", "_config", "_jitter", "_supervisor", "_times")
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        config: TaskConfig,
+        times: Callable[[], Times],
+        jitter: float,
+    ) -> None:
+        self._supervisor = supervisor
+        self._config = config
+        self._times = times
+        self._jitter = jitter
+
+    @overload
+    def schedule(
+        self, func: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> PeriodicTask[P, T]: ...
+
+    @overload
+    def schedule(
+        self, func: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    ) -> PeriodicTask[P, T]: ...
+
+    def schedule(
+        self, func: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> PeriodicTask[..., Any]:
+        """Have `func` called again and again, each time as a task.
+
+        Each round runs in a fresh copy of the context of this call. There are never two at once: a
+        round that comes while the one before still runs is skipped, as is one that `max_tasks`
+        refuses. A round that fails is logged, and the next one comes.
+
+        Raises:
+            TypeError: as `TaskScheduler.schedule()`.
+            TasksClosedError: in a process that was forked from the app's.
+        """
+        supervisor = self._supervisor
+        model: SupervisedTask[..., Any] = SupervisedTask(
+            func, args, kwargs, self._config, "now", supervisor, None
+        )
+        scheduler = TaskScheduler(supervisor, None, "now", self._config)
+        schedule = partial(scheduler.schedule, func, *args, **kwargs)
+        del func, args, kwargs  # no traceback of what follows shows them (G13)
+        if model.is_async is None:
+            raise TypeError(why_not(model.func))
+        supervisor.find_dependencies(model)
+        supervisor.lifetime.refuse_if_forked()
+        context = supervisor.lifetime.copy_context()
+        clock = Clock(model.name, self._times(), self._jitter, schedule, context, supervisor)
+        supervisor.clocks.add(clock)
+        return PeriodicTask(clock, supervisor)
+
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        shield: bool | None = None,
+        on_error: TaskErrorHandler | Literal[False] | None = None,
+        timeout: float | Literal[False] | None = None,
+        retry: TaskRetry | Literal[False] | None = None,
+        limiter: AbstractAsyncContextManager[Any] | Literal[False] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> PeriodicScheduler:
+        """Return a scheduler whose rounds have these options (see `TaskConfig`).
+
+        Raises:
+            TypeError: for a value of another type.
+            ValueError: for a negative `timeout`.
+        """
+        options = TaskConfig(
+            name=name,
+            shield=shield,
+            on_error=on_error,
+            timeout=timeout,
+            retry=retry,
+            limiter=limiter,
+            labels=labels,
+        )
+        config = self._config.merge(options)
+        return PeriodicScheduler(self._supervisor, config, self._times, self._jitter)
+
+
+def times_of(period: Period, jitter: float, first: float | None) -> Callable[[], Times]:
+    """What makes the planned times of a clock.
+
+    Raises:
+        TypeError, ValueError: for what cannot be a period, a jitter, or the first one.
+    """
+    _check_seconds("jitter", jitter)
+    if callable(period):
+        if iscoroutinefunction(period):
+            raise TypeError("a period function is called on the event loop: write it without async")
+        if first is not None:
+            raise ValueError("first= is for a number of seconds: a function says so by itself")
+        return partial(FunctionOfTime, period)
+    if type(cast("object", period)) is timedelta:
+        raise TypeError("period must be a number of seconds: write every(period.total_seconds())")
+    _check_seconds("period", period)
+    if period == 0:
+        raise ValueError("period must be more than 0 seconds")
+    if jitter > period:
+        raise ValueError(f"jitter must be at most the period of {period:g} s, not {jitter:g}")
+    first = period if first is None else first
+    _check_seconds("first", first)
+    return partial(FixedRate, period, first)
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if not is_seconds(value) or not _is_in_the_calendar(value):
+        raise ValueError(f"{name} must be a finite number of seconds from 0 up, not {value!r}")
+
+
+def _is_in_the_calendar(seconds: float) -> bool:
+    try:
+        wall_clock() + timedelta(seconds=seconds)
+    except OverflowError:
+        return False
+    return True
