@@ -552,8 +552,8 @@ G15 _fastapi/lifespan.py the lifespan's exception reaches the server in a group
 - raise error
 + raise BaseExceptionGroup("lifespan", [error])
 
-G16 _core/drain.py endless loops are not told
-- self._supervisor.lifetime.stopping.set()
+G16 _core/supervisor.py endless loops are not told
+- self.lifetime.stopping.set()
 + pass
 
 G16 _core/drain.py no grace period
@@ -1219,5 +1219,243 @@ G22 _fastapi/resolution.py max_concurrency means nothing for generators
 G22 _fastapi/resolution.py every task has tasks of a request that has ended
 - if not isinstance(route, RouteRun):
 + if True:
+
+G24 _core/times.py rounds drift by what the event loop is late
+- return self._begin + self._number * self._period + delay
++ return current_time() + self._period + delay if self._number else self._begin
+
+G24 _core/times.py jitter adds up
+- self._number += missed + 1
++ self._number, self._begin = self._number + missed + 1, self._begin + delay
+
+G24 _core/times.py what has passed while the event loop was busy is made up for
+- missed = int((current_time() - self._due(delay)) // self._period)
++ missed = 0
+
+G24 _core/times.py the first round comes after a period in any case
+- self._begin, self._number = current_time() + self._first, 0
++ self._begin, self._number = current_time() + self._period, 0
+
+G24 _core/times.py a second lifespan goes on counting
+- self._begin, self._number = current_time() + self._first, 0
++ self._begin = current_time() + self._first
+
+G24 _core/times.py a function is asked with the last time of another lifespan
+- self.last = None
+-         self._planned = datetime.min.replace(tzinfo=UTC)
+-         return self.advance(0)
++ return self.advance(0)
+
+G24 _core/times.py a time without a time zone is one of this machine's
+- if following.utcoffset() is None:
++ if False:
+
+G24 _core/times.py a function may return anything
+- if not isinstance(following, datetime):
++ if False:
+
+G24 _core/times.py a function may go back in time
+- if planned <= self._planned:
++ if False:
+
+G24 _core/times.py each time that has passed is a round
+- if self._planned > wall_clock():
+-                 return int(number > 0)
++ return int(number > 0)
+
+G24 _core/times.py what has passed is not counted
+- return int(number > 0)
++ return 0
+
+G24 _core/times.py a clock catches up for ever
+- return 1 if self._ask(wall_clock().astimezone(self.last.tzinfo)) else None
++ return 1 if self._ask(self.last) else None
+
+G24 _core/times.py a clock sleeps until its time, whatever becomes of the wall clock
+- return None if left <= 0 else current_time() + min(left, LOOK_AT_MOST)
++ return None if left <= 0 else current_time() + left
+
+G24 _core/times.py a round comes at the first look
+- return None if left <= 0 else current_time() + min(left, LOOK_AT_MOST)
++ return None if left <= 60 else current_time() + min(left, LOOK_AT_MOST)
+
+G24 _core/times.py a function gets its times back in UTC
+- self.last, self._planned = following, planned
++ self.last, self._planned = planned, planned
+
+G24 _core/times.py next_at does not know of the jitter
+- return (self._planned + timedelta(seconds=delay)).astimezone(self.last.tzinfo)
++ return self._planned.astimezone(self.last.tzinfo)
+
+G24 _core/timers.py a timer that comes first is not noticed
+- if when < self._next:
++ if False:
+
+G24 _core/timers.py what was unset is called all the same
+- if self._times.pop(call, None) is not None:  # unless one before has unset it
++ if self._times.pop(call, None) or True:
+
+G24 _core/lifetime.py timers are looked at when the mailbox has something
+- with self.timers.until_next():
+-                         await self.mailbox.receive()
++ await self.mailbox.receive()
+
+G24 _core/clock.py two rounds at once
+- if self.last is None or self.last.finished.is_set():
++ if True:
+
+G24 _core/clock.py a round ends before its error handler
+- if self.last is None or self.last.finished.is_set():
++ if self.last is None or self.last.state.is_final:
+
+G24 _core/clock.py all rounds share a context
+- self.last = context.copy().run(schedule)
++ self.last = context.run(schedule)
+
+G24 _core/clock.py rounds have the context of the event loop
+- self.last = context.copy().run(schedule)
++ self.last = schedule()
+
+G24 _core/clock.py a full app ends the clock
+- except TooManyTasksError as exc:
+-             self._skip(1, str(exc))
++ except ZeroDivisionError as exc:
++             self._skip(1, str(exc))
+
+G24 _core/clock.py a round that cannot be scheduled is not counted
+-             self.skipped += 1
+-             log(ERROR
++             log(ERROR
+
+G24 _core/clock.py each skip has a line
+- if not self._is_skipping:
++ if True:
+
+G24 _core/clock.py only the first row of skips has a line
+-             self.rounds += 1
+-             self._is_skipping = False
++             self.rounds += 1
+
+G24 _core/clock.py a clock goes on when its function fails
+-             missed = None
+-         if missed is None:
++             missed = 1
++         if missed is None:
+
+G24 _core/clock.py jitter is always the same
+- self._delay = uniform(0, self._jitter)
++ self._delay = 0
+
+G24 _core/clock.py an ended clock says when it comes
+- self._lifetime = self.next_at = None
++ self._lifetime = None
+
+G24 _core/clock.py an ended clock goes on
+- self._lifetime.timers.unset(self._tick)
++ pass
+
+G24 _core/clock.py those who wait for a clock's end wait for ever
+-             self._ended.set()
+-
+-     def _tick
++             pass
++
++     def _tick
+
+G24 _core/clock.py a cancelled clock that never began is waited for
+- if self._lifetime is None:
+-             self._ended.set()
++ if self._lifetime is None:
++             pass
+
+G24 _core/clock.py whoever awaits a clock that has not begun waits
+- if self._lifetime is None and not self._ended.is_set():
++ if False:
+
+G24 _core/clock.py a clock that has ended begins
+- if self._lifetime is not None and self.next_at is None:
++ if self.next_at is None:
+
+G20 _core/clock.py a cancelled clock keeps its function
+- self._schedule = self._context = None
++ self._context = None
+
+G24 _core/clocks.py a clock of a lifespan begins with the next one, too
+- is_late = self._are_stopped
++ self._lasting[clock], is_late = None, self._are_stopped
+
+G24 _core/clocks.py a clock made at import time runs in one lifespan
+- clocks = [*self._lasting]
++ clocks = [*self._lasting]; self._lasting.clear()
+
+G24 _core/clocks.py a clock begins in the shutdown
+- self._are_stopped = True
++ self._are_stopped = False
+
+G24 _core/clocks.py a clock that does not begin is not spoken of
+- log(WARNING, "clock %r does not begin: the app is shutting down", clock.name)
++ pass
+
+G24 _core/clocks.py a cancelled clock begins with the next lifespan
+- self._lasting.pop(clock, None)
++ pass
+
+G20 _core/clocks.py clocks that have ended are kept
+- self._running.pop(clock, None)
++ pass
+
+G24 _core/supervisor.py clocks end with the lifespan
+-         self.clocks.stop()
++         pass
+
+G24 _core/supervisor.py clocks go on when a lifespan ends otherwise
+-         self.clocks.close()
++         pass
+
+G24 _core/periodic.py a clock whose schedule() call failed runs
+- supervisor.clocks.remove(clock)
+-             raise
++ raise
+
+G24 _core/clocks.py a clock begins under the lock
+- self._enter(clock, self._lifetime)
+-         if is_late
++ self._enter(clock, self._lifetime); clock.begin()
++         if is_late
+
+G24 _core/periodic.py a clock drops its options
+- config = self._config.merge(options)
+-         return PeriodicScheduler
++ config = self._config
++         return PeriodicScheduler
+
+G24 _core/periodic.py what a task cannot be is found at the first round
+- if model.is_async is None:
++ if False:
+
+G24 _core/periodic.py what a task cannot have is found at the first round
+- supervisor.find_dependencies(model)
++ pass
+
+G24 _core/periodic.py a clock begins in a forked process
+- supervisor.lifetime.refuse_if_forked()
++ pass
+
+G24 _core/periodic.py a period of zero
+- if period == 0:
++ if False:
+
+G24 _core/periodic.py jitter beyond the period
+- if jitter > period:
++ if False:
+
+G24 _core/periodic.py a period beyond the calendar
+- if not is_seconds(value) or not _is_in_the_calendar(value):
++ if not is_seconds(value):
+
+G13 _core/periodic.py the frame of schedule() shows arguments
+- del func, args, kwargs  # no traceback of what follows shows them (G13)
+-         if model
++ if model
 """
 MUTANTS = [parse(text) for text in TEXT.strip().split("\n\n")]

@@ -553,6 +553,42 @@ async def test_a_clock_that_is_ended_twice():
         assert (clock.rounds, clock.next_at) == (0, None)
 
 
+@pytest.mark.real_time
+async def test_a_period_function_that_waits_for_a_thread(wall):
+    """That one may make clocks as well."""
+    app, made = make_app(), []
+    runner = app.state.runner
+
+    def ask(last):
+        in_thread(lambda: made.append(runner.every(60).schedule(anyio.sleep, 0)))
+        return wall.now() + timedelta(seconds=60)
+
+    wall.set(datetime.now(UTC))
+    lasting = runner.every(ask).schedule(anyio.sleep, 0)
+    async with serving(app):
+        runner.every(ask).schedule(anyio.sleep, 0)
+        assert len(made) == 2
+        assert lasting.next_at is not None
+
+
+async def test_a_call_that_is_broken_off(monkeypatch):
+    """It leaves no clock behind."""
+    app = make_app()
+
+    def fail():
+        raise RecursionError
+
+    async with serving(app):
+        rounds = Rounds()
+        monkeypatch.setattr(app.state.runner._supervisor.lifetime.timers, "_wake", fail)
+        with pytest.raises(RecursionError):
+            app.state.runner.every(10).schedule(rounds.note)
+        monkeypatch.undo()
+        app.state.runner.every(15).schedule(anyio.sleep, 0)
+        await anyio.sleep(50)
+        assert rounds == []
+
+
 async def test_many_clocks():
     """Each has its own times."""
     app = make_app()

@@ -12,6 +12,7 @@ from fastapi import Depends
 
 from fastapi_tasks import (
     INJECTED,
+    PeriodicScheduler,
     RequestTasks,
     Task,
     TaskConfig,
@@ -93,6 +94,10 @@ async def results(tasks: RequestTasks, runner: TaskRunner, task: Task[[int], str
     assert_type(await tasks.task(name="n").schedule(sync_injected, "w", number=3), float)
     assert_type(await injected("w", 3), float)
     assert_type(current_task(), Task[..., Any])
+    clock = runner.every(60).task(name="n").schedule(async_function, 1)
+    assert_type(clock.last.return_value if clock.last else 0.0, float)
+    assert_type(await clock, None)
+    assert_type(runner.every(60), PeriodicScheduler)
     assert_type(await task, str)
     assert_type(await task(), str)
 
@@ -125,6 +130,11 @@ def mistakes(tasks: RequestTasks, runner: TaskRunner) -> None:
     runner.schedule(injected, "w", "3")  # type: ignore  # expect-error
     runner.task(shield=True).schedule(sync_injected, 1)  # type: ignore  # expect-error
     runner.schedule(async_function(1))  # type: ignore  # expect-error
+    runner.every(60).schedule(async_function, "1")  # type: ignore  # expect-error
+    runner.every(60).task(timeout=1).schedule(sync_function, "1")  # type: ignore  # expect-error
+    runner.every(60).schedule(injected)  # type: ignore  # expect-error
+    runner.every("60")  # type: ignore  # expect-error
+    runner.every(lambda last: 60)  # type: ignore  # expect-error
     runner.schedule(None)  # type: ignore  # expect-error
     tasks.task(nmae="n")  # type: ignore  # expect-error
     tasks.task(shield="yes")  # type: ignore  # expect-error

@@ -74,9 +74,13 @@ class Clock:
     # From any thread.
 
     def enter(self, lifetime: Lifetime, on_end: Callable[[Clock], None]) -> None:
-        """Begin soon, in that lifespan; `on_end` is called at the clock's end there."""
+        """Belong to that lifespan; `on_end` is called at the clock's end there."""
         self._lifetime, self._on_end, self._ended = lifetime, on_end, TaskEvent(self._owner)
-        lifetime.call(self._begin)
+
+    def begin(self) -> None:
+        """Begin in the lifespan that it has entered, now or soon."""
+        if self._lifetime is not None:
+            self._lifetime.call(self._begin_here)
 
     def drop(self) -> None:
         """Have no more rounds, ever, and keep nothing that only those need."""
@@ -100,7 +104,7 @@ class Clock:
 
     # On the event loop's thread.
 
-    def _begin(self) -> None:
+    def _begin_here(self) -> None:
         if self._lifetime is not None and self.next_at is None:
             self._is_skipping = False
             self._plan(self._times.begin)

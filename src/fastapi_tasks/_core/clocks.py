@@ -30,11 +30,14 @@ class Clocks:
             if self._lifetime is None:
                 self._lasting[clock] = None
                 return
-            if not self._are_stopped:
+            is_late = self._are_stopped
+            if not is_late:
                 self._enter(clock, self._lifetime)
-                return
-        clock.drop()
-        log(WARNING, "clock %r does not begin: the app is shutting down", clock.name)
+        if is_late:
+            clock.drop()
+            log(WARNING, "clock %r does not begin: the app is shutting down", clock.name)
+        else:
+            clock.begin()  # without the lock: it calls a user's function
 
     def remove(self, clock: Clock) -> None:
         """End a clock for good; from any thread."""
@@ -46,8 +49,11 @@ class Clocks:
         """A lifespan has begun."""
         with self._lock:
             self._lifetime, self._are_stopped = lifetime, False
-            for clock in self._lasting:
+            clocks = [*self._lasting]
+            for clock in clocks:
                 self._enter(clock, lifetime)
+        for clock in clocks:
+            clock.begin()
 
     def _enter(self, clock: Clock, lifetime: Lifetime) -> None:
         self._running[clock] = None

@@ -136,7 +136,11 @@ class PeriodicScheduler(Uncallable):
         supervisor.lifetime.refuse_if_forked()
         context = supervisor.lifetime.copy_context()
         clock = Clock(model.name, self._times(), self._jitter, schedule, context, supervisor)
-        supervisor.clocks.add(clock)
+        try:
+            supervisor.clocks.add(clock)
+        except BaseException:  # a used-up stack, or what a signal's handler raises
+            supervisor.clocks.remove(clock)
+            raise
         return PeriodicTask(clock, supervisor)
 
     def task(
