@@ -1225,26 +1225,24 @@ G24 _core/times.py rounds drift by what the event loop is late
 + return current_time() + self._period + delay if self._number else self._begin
 
 G24 _core/times.py jitter adds up
-- self._number += missed + 1
-+ self._number, self._begin = self._number + missed + 1, self._begin + delay
+- self._number += self.missed + 1
++ self._number, self._begin = self._number + self.missed + 1, self._begin + delay
 
 G24 _core/times.py what has passed while the event loop was busy is made up for
-- missed = int((current_time() - self._due(delay)) // self._period)
-+ missed = 0
+- self.missed = int((current_time() - self._due(delay)) // self._period)
++ self.missed = 0
 
 G24 _core/times.py the first round comes after a period in any case
-- self._begin, self._number = current_time() + self._first, 0
-+ self._begin, self._number = current_time() + self._period, 0
+- = current_time() + self._first, 0, 0
++ = current_time() + self._period, 0, 0
 
 G24 _core/times.py a second lifespan goes on counting
-- self._begin, self._number = current_time() + self._first, 0
+- self._begin, self._number, self.missed = current_time() + self._first, 0, 0
 + self._begin = current_time() + self._first
 
 G24 _core/times.py a function is asked with the last time of another lifespan
-- self.last = None
--         self._planned = datetime.min.replace(tzinfo=UTC)
--         return self.advance(0)
-+ return self.advance(0)
+- self._last, self._planned, self._is_behind = None, _BEFORE_ALL, False
++ pass
 
 G24 _core/times.py a time without a time zone is one of this machine's
 - if following.utcoffset() is None:
@@ -1260,16 +1258,28 @@ G24 _core/times.py a function may go back in time
 
 G24 _core/times.py each time that has passed is a round
 - if self._planned > wall_clock():
--                 return int(number > 0)
-+ return int(number > 0)
++ if True:
 
 G24 _core/times.py what has passed is not counted
-- return int(number > 0)
-+ return 0
+- self.missed, self._is_behind = 1, True  # all together are one
++ self._is_behind = True
 
-G24 _core/times.py a clock catches up for ever
-- return 1 if self._ask(wall_clock().astimezone(self.last.tzinfo)) else None
-+ return 1 if self._ask(self.last) else None
+G24 _core/times.py each turn of the event loop counts what has passed anew
+- if not self._is_behind:
++ if True:
+
+G24 _core/times.py what has passed later is not counted any more
+- self._is_behind = False
+-                 return YES
++ return YES
+
+G24 _core/times.py a clock catches up in one go
+- for _ in range(CALLS_AT_MOST):
++ for _ in range(10**6):
+
+G24 _core/times.py a clock does not catch up
+- return NOT_YET
++ return NEVER
 
 G24 _core/times.py a clock sleeps until its time, whatever becomes of the wall clock
 - return None if left <= 0 else current_time() + min(left, LOOK_AT_MOST)
@@ -1280,12 +1290,20 @@ G24 _core/times.py a round comes at the first look
 + return None if left <= 60 else current_time() + min(left, LOOK_AT_MOST)
 
 G24 _core/times.py a function gets its times back in UTC
-- self.last, self._planned = following, planned
-+ self.last, self._planned = planned, planned
+- self._last, self._zone = in_utc.astimezone(following.tzinfo), following.tzinfo
++ self._last, self._zone = in_utc, UTC
+
+G24 _core/times.py a time that the zone leaves out comes back as it is
+- self._last, self._zone = in_utc.astimezone(following.tzinfo), following.tzinfo
++ self._last, self._zone = following, following.tzinfo
+
+G24 _core/times.py times have the class of the function's
+- planned = _exact(in_utc)
++ planned = in_utc
 
 G24 _core/times.py next_at does not know of the jitter
-- return (self._planned + timedelta(seconds=delay)).astimezone(self.last.tzinfo)
-+ return self._planned.astimezone(self.last.tzinfo)
+- return (self._planned + timedelta(seconds=delay)).astimezone(self._zone)
++ return self._planned.astimezone(self._zone)
 
 G24 _core/timers.py a timer that comes first is not noticed
 - if when < self._next:
@@ -1297,26 +1315,38 @@ G24 _core/timers.py what was unset is called all the same
 
 G24 _core/lifetime.py timers are looked at when the mailbox has something
 - with self.timers.until_next():
--                         await self.mailbox.receive()
-+ await self.mailbox.receive()
+-                         await self.mailbox.wait()
++ await self.mailbox.wait()
+
+G24 _core/lifetime.py a clock that is always due keeps threads from being heard
+- with self.timers.until_next():
+-                         await self.mailbox.wait()
+-                     self.mailbox.make_calls()
++ with self.timers.until_next():
++                         await self.mailbox.wait()
++                         self.mailbox.make_calls()
 
 G24 _core/clock.py two rounds at once
-- if self.last is None or self.last.finished.is_set():
-+ if True:
+- if self.last is not None and not self.last.finished.is_set():
++ if False:
 
 G24 _core/clock.py a round ends before its error handler
-- if self.last is None or self.last.finished.is_set():
-+ if self.last is None or self.last.state.is_final:
+- if self.last is not None and not self.last.finished.is_set():
++ if self.last is not None and not self.last.state.is_final:
 
-G24 _core/clock.py all rounds share a context
-- self.last = context.copy().run(schedule)
-+ self.last = context.run(schedule)
+G24 _core/periodic.py all rounds share a context
+- return self._context.copy().run(self._schedule)
++ return self._context.run(self._schedule)
 
-G24 _core/clock.py rounds have the context of the event loop
-- self.last = context.copy().run(schedule)
-+ self.last = schedule()
+G24 _core/periodic.py rounds have the context of the event loop
+- return self._context.copy().run(self._schedule)
++ return self._schedule()
 
-G24 _core/clock.py a full app ends the clock
+G24 _core/periodic.py rounds have the context of the loop that they were made in
+- self._context = neutral_context()
++ import contextvars; self._context = contextvars.copy_context()
+
+G24 _core/clock.py a full app is an error of the round's
 - except TooManyTasksError as exc:
 -             self._skip(1, str(exc))
 + except ZeroDivisionError as exc:
@@ -1327,6 +1357,14 @@ G24 _core/clock.py a round that cannot be scheduled is not counted
 -             log(ERROR
 +             log(ERROR
 
+G24 _core/clock.py what a round's schedule() call raises ends the clock
+- except BaseException as exc:
+-             pass_interrupt(exc)
+-             self.skipped += 1
++ except ArithmeticError as exc:
++             pass_interrupt(exc)
++             self.skipped += 1
+
 G24 _core/clock.py each skip has a line
 - if not self._is_skipping:
 + if True:
@@ -1336,11 +1374,29 @@ G24 _core/clock.py only the first row of skips has a line
 -             self._is_skipping = False
 +             self.rounds += 1
 
-G24 _core/clock.py a clock goes on when its function fails
--             missed = None
--         if missed is None:
-+             missed = 1
-+         if missed is None:
+G24 _core/clock.py what a period function raises gets out
+- except BaseException as exc:
+-             pass_interrupt(exc)
+-             log(ERROR, "clock
++ except ZeroDivisionError as exc:
++             pass_interrupt(exc)
++             log(ERROR, "clock
+
+G24 _core/clock.py a clock whose function has failed does not end
+-             log(ERROR, "clock %r ends: its next round cannot be planned", self.name, error=exc)
+-             self.end()
++             log(ERROR, "clock %r ends: its next round cannot be planned", self.name, error=exc)
+
+G24 _core/clock.py what has passed before the end is not counted
+-         finally:
+-             if times.missed:
++         except ZeroDivisionError: pass
++         else:
++             if times.missed:
+
+G24 _core/clock.py a function that ends its clock does not end it
+- if lifetime is None:  # ended meanwhile
++ if False:  # ended meanwhile
 
 G24 _core/clock.py jitter is always the same
 - self._delay = uniform(0, self._jitter)
@@ -1351,46 +1407,63 @@ G24 _core/clock.py an ended clock says when it comes
 + self._lifetime = None
 
 G24 _core/clock.py an ended clock goes on
-- self._lifetime.timers.unset(self._tick)
+- lifetime.timers.unset(call)
 + pass
 
 G24 _core/clock.py those who wait for a clock's end wait for ever
--             self._ended.set()
--
--     def _tick
-+             pass
-+
-+     def _tick
+- self._ended.set()  # before others see that it does not run
++ pass
+
+G24 _core/clock.py a clock that is cancelled while it ends is waited for
+- self._ended.set()  # before others see that it does not run
+-             self._lifetime = self.next_at = None
+-             self._on_end(self)
++ self._lifetime = self.next_at = None
++             self._on_end(self)
++             self._ended.set()
 
 G24 _core/clock.py a cancelled clock that never began is waited for
-- if self._lifetime is None:
--             self._ended.set()
-+ if self._lifetime is None:
-+             pass
+- self._ended.set()  # nobody waits for that
++ pass
 
 G24 _core/clock.py whoever awaits a clock that has not begun waits
-- if self._lifetime is None and not self._ended.is_set():
+- if self._lifetime is None:
+-                 raise
 + if False:
++                 raise
+
+G24 _core/clock.py a clock begins once more
+- if self.next_at is None:
++ if True:
 
 G24 _core/clock.py a clock that has ended begins
-- if self._lifetime is not None and self.next_at is None:
-+ if self.next_at is None:
+- if work is None or lifetime is None:
++ if work is None:
 
-G20 _core/clock.py a cancelled clock keeps its function
-- self._schedule = self._context = None
-+ self._context = None
+G20 _core/clock.py a cancelled clock keeps its functions
+- self._work = None
++ pass
 
 G24 _core/clocks.py a clock of a lifespan begins with the next one, too
-- is_late = self._are_stopped
-+ self._lasting[clock], is_late = None, self._are_stopped
+- if not (is_late := self._are_stopped):
++ self._lasting[clock] = None
++             if not (is_late := self._are_stopped):
 
 G24 _core/clocks.py a clock made at import time runs in one lifespan
 - clocks = [*self._lasting]
 + clocks = [*self._lasting]; self._lasting.clear()
 
+G24 _core/clocks.py a clock begins under the lock
+- self._enter([clock], self._lifetime)
++ self._enter([clock], self._lifetime); clock.begin()
+
 G24 _core/clocks.py a clock begins in the shutdown
 - self._are_stopped = True
 + self._are_stopped = False
+
+G24 _core/clocks.py a clock begins although the shutdown has begun
+- if self._lifetime is not None and not self._are_stopped:
++ if self._lifetime is not None:
 
 G24 _core/clocks.py a clock that does not begin is not spoken of
 - log(WARNING, "clock %r does not begin: the app is shutting down", clock.name)
@@ -1401,27 +1474,29 @@ G24 _core/clocks.py a cancelled clock begins with the next lifespan
 + pass
 
 G20 _core/clocks.py clocks that have ended are kept
-- self._running.pop(clock, None)
+- if clock not in self._lasting:
++ if False:
+
+G24 _core/supervisor.py clocks go on in the shutdown
+-         self.lifetime.stopping.set()
+-         self.clocks.stop()
++         self.lifetime.stopping.set()
+
+G24 _fastapi/lifespan.py clocks begin before the app has started
+- if message["type"] == "lifespan.startup.failed":
++ self._supervisor.clocks.begin()
++         if message["type"] == "lifespan.startup.failed":
+
+G24 _fastapi/lifespan.py clocks made behind the yield begin with the next lifespan
+- self._supervisor.clocks.close()
 + pass
 
-G24 _core/supervisor.py clocks end with the lifespan
+G24 _core/supervisor.py clocks made behind the yield are kept for later
+-         self.enter(CLOSED)
 -         self.clocks.stop()
-+         pass
-
-G24 _core/supervisor.py clocks go on when a lifespan ends otherwise
--         self.clocks.close()
-+         pass
-
-G24 _core/periodic.py a clock whose schedule() call failed runs
-- supervisor.clocks.remove(clock)
--             raise
-+ raise
-
-G24 _core/clocks.py a clock begins under the lock
-- self._enter(clock, self._lifetime)
--         if is_late
-+ self._enter(clock, self._lifetime); clock.begin()
-+         if is_late
++         self.enter(CLOSED)
++         self.clocks.stop()
++         self.clocks.close()
 
 G24 _core/periodic.py a clock drops its options
 - config = self._config.merge(options)
@@ -1441,8 +1516,8 @@ G24 _core/periodic.py a clock begins in a forked process
 - supervisor.lifetime.refuse_if_forked()
 + pass
 
-G24 _core/periodic.py a period of zero
-- if period == 0:
+G24 _core/periodic.py a period of nothing
+- if period < SHORTEST:
 + if False:
 
 G24 _core/periodic.py jitter beyond the period
@@ -1452,6 +1527,10 @@ G24 _core/periodic.py jitter beyond the period
 G24 _core/periodic.py a period beyond the calendar
 - if not is_seconds(value) or not _is_in_the_calendar(value):
 + if not is_seconds(value):
+
+G24 _core/periodic.py an async period function
+- if is_async(period) is not False:
++ if False:
 
 G13 _core/periodic.py the frame of schedule() shows arguments
 - del func, args, kwargs  # no traceback of what follows shows them (G13)

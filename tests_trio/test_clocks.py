@@ -5,6 +5,7 @@ import threading
 import weakref
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -13,9 +14,10 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 from apscheduler.triggers.cron import CronTrigger
 from croniter import croniter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from fastapi_tasks import (
+    INJECTED,
     FastAPITasksError,
     Instrument,
     PeriodicTask,
@@ -37,6 +39,7 @@ from tests_trio.support import (
     takes,
     user,
 )
+from tests_trio.test_references import shown_by_us
 
 
 class Rounds(list):
@@ -437,24 +440,103 @@ async def test_lifespans():
     assert (lasting.rounds, between.rounds) == (4, 1)
 
 
-async def test_a_lifespan_that_fails():
-    """Clocks end with it, too."""
-    app = make_app()
-    clock = app.state.runner.every(10).schedule(anyio.sleep, 0)
-
+def with_lifespan(app, *, startup=None, shutdown=None):
     @asynccontextmanager
-    async def fail(_):
+    async def lifespan(_):
+        if startup is not None:
+            await startup()
+        yield
+        if shutdown is not None:
+            await shutdown()
+
+    app.router.lifespan_context = lifespan
+    return app
+
+
+async def test_a_lifespan_that_fails():
+    """Clocks end with it, too; those that wait for the app to have started do not begin."""
+    clocks = []
+
+    async def startup():
+        clocks.append(app.state.runner.every(10).schedule(anyio.sleep, 0))
         await anyio.sleep(15)
         raise ValueError
-        yield
 
-    app.router.lifespan_context = fail
+    app = with_lifespan(make_app(), startup=startup)
+    lasting = app.state.runner.every(10).schedule(anyio.sleep, 0)
     with pytest.raises(ValueError):
         async with serving(app):
             pass
-    assert clock.rounds == 1
-    await clock
-    assert clock.next_at is None
+    await clocks[0]
+    assert (clocks[0].rounds, clocks[0].next_at, lasting.rounds) == (1, None, 0)
+    with pytest.raises(FastAPITasksError, match="has not begun"):
+        await lasting
+
+
+async def test_clocks_begin_when_the_app_has_started():
+    """What their rounds use is open; those of the startup code itself begin at once."""
+    app, journal = make_app(), Journal()
+
+    async def startup():
+        app.state.runner.every(10, first=0).schedule(journal.task("of the startup"))
+        await anyio.sleep(5)
+        journal.append("started")
+
+    with_lifespan(app, startup=startup)
+    app.state.runner.every(10, first=0).schedule(journal.task("lasting"))
+    async with serving(app):
+        await anyio.sleep(1)
+    assert journal == ["of the startup", "started", "lasting"]
+
+
+async def test_an_app_that_starts_after_its_shutdown_has_begun():
+    """Its clocks do not begin."""
+
+    async def startup():
+        app.state.runner._supervisor.stop()
+
+    app = with_lifespan(make_app(), startup=startup)
+    clock = app.state.runner.every(10).schedule(anyio.sleep, 0)
+    async with serving(app):
+        await anyio.sleep(15)
+    assert (clock.rounds, clock.next_at) == (0, None)
+
+
+async def test_clocks_made_in_the_shutdown_code(caplog):
+    """They do not begin, neither then nor with a later lifespan, and it is said."""
+    app, clocks = make_app(), []
+
+    async def shutdown():
+        clocks.append(app.state.runner.every(10).task(name="late").schedule(anyio.sleep, 0))
+
+    with_lifespan(app, shutdown=shutdown)
+    for _ in range(2):
+        async with serving(app):
+            await anyio.sleep(15)
+    assert [clock.rounds for clock in clocks] == [0, 0]
+    line = ("WARNING", "clock 'late' does not begin: the app is shutting down")
+    assert said(caplog) == [line] * 2
+
+
+async def test_clocks_made_in_another_event_loop(backend_name):
+    """Between two lifespans: rounds run in the event loop of theirs."""
+    app, other = make_app(), {"trio": "asyncio", "asyncio": "trio"}[backend_name]
+    clocks = []
+
+    async def make():
+        clocks.append(app.state.runner.every(10).schedule(anyio.sleep, 1))
+
+    in_thread(lambda: anyio.run(make, backend=other))
+    async with serving(app):
+        await anyio.sleep(15)
+        assert clocks[0].last.state is TaskState.SUCCEEDED
+
+
+def in_thread(func):
+    """Call it in another thread, while this one waits."""
+    thread = threading.Thread(target=func)
+    thread.start()
+    thread.join()
 
 
 @pytest.mark.real_time
@@ -463,14 +545,16 @@ async def test_threads():
     app = make_app()
     runner = app.state.runner
     async with serving(app):
-        rounds = []
+        rounds, refused = [], []
 
         def make():
             return runner.every(0.01).schedule(rounds.append, threading.get_ident())
 
         def wait_elsewhere():
-            with pytest.raises(FastAPITasksError, match="another event loop"):
+            try:
                 anyio.run(wait)
+            except FastAPITasksError as exc:
+                refused.append(str(exc))
 
         async def wait():
             await clock
@@ -478,20 +562,14 @@ async def test_threads():
         clock = await to_thread.run_sync(make)
         while len(rounds) < 3:
             await anyio.sleep(0.001)
-        await to_thread.run_sync(wait_elsewhere)
+        in_thread(wait_elsewhere)
+        assert refused == ["clock 'list.append' runs in another event loop: await it there"]
         await to_thread.run_sync(clock.cancel)
         await clock
         assert clock.next_at is None
         count = clock.rounds
         await anyio.sleep(0.05)
         assert clock.rounds == count
-
-
-def in_thread(func):
-    """Call it in another thread, while this one waits."""
-    thread = threading.Thread(target=func)
-    thread.start()
-    thread.join()
 
 
 @pytest.mark.parametrize("where", [lambda func: func(), in_thread])
@@ -540,6 +618,41 @@ async def test_a_clock_that_ends_before_it_begins():
         assert (clocks[0].rounds, clocks[0].next_at) == (0, None)
 
 
+async def test_a_clock_that_is_begun_twice():
+    """As the mailbox does with a call that was broken off."""
+    app = make_app()
+    async with serving(app):
+        rounds = Rounds()
+        clock = app.state.runner.every(10).schedule(rounds.note)
+        await anyio.sleep(5)
+        clock._clock.begin()
+        await anyio.sleep(20)
+        assert rounds == [10, 20]
+
+
+async def test_a_cancellation_by_a_thread_while_the_clock_ends(monkeypatch):
+    """Those who wait for the end go on."""
+    app = make_app()
+    clocks = app.state.runner._supervisor.clocks
+    note_end = clocks._note_end
+
+    def cancel_as_well(ended):
+        in_thread(clock.cancel)
+        note_end(ended)
+
+    async def wait():
+        await clock
+
+    async with serving(app):
+        monkeypatch.setattr(clocks, "_note_end", cancel_as_well)
+        clock = app.state.runner.every(10).schedule(anyio.sleep, 1)
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait)
+            await settle()
+            clocks.stop()
+        assert clock.next_at is None
+
+
 async def test_a_clock_that_is_ended_twice():
     """By a thread, and by the shutdown before the event loop hears of that."""
     app = make_app()
@@ -571,8 +684,8 @@ async def test_a_period_function_that_waits_for_a_thread(wall):
         assert lasting.next_at is not None
 
 
-async def test_a_call_that_is_broken_off(monkeypatch):
-    """It leaves no clock behind."""
+async def test_a_wake_up_that_fails(monkeypatch, caplog):
+    """The clock ends, and it is said."""
     app = make_app()
 
     def fail():
@@ -581,12 +694,12 @@ async def test_a_call_that_is_broken_off(monkeypatch):
     async with serving(app):
         rounds = Rounds()
         monkeypatch.setattr(app.state.runner._supervisor.lifetime.timers, "_wake", fail)
-        with pytest.raises(RecursionError):
-            app.state.runner.every(10).schedule(rounds.note)
+        await app.state.runner.every(10).task(name="work").schedule(rounds.note)
         monkeypatch.undo()
         app.state.runner.every(15).schedule(anyio.sleep, 0)
         await anyio.sleep(50)
         assert rounds == []
+    assert said(caplog) == [("ERROR", "clock 'work' ends: its next round cannot be planned")]
 
 
 async def test_many_clocks():
@@ -606,15 +719,20 @@ async def test_many_clocks():
     )
 
 
-async def test_what_is_kept():
-    """Of a clock that has ended, nothing but its handle; its function goes."""
+async def test_what_is_kept(wall):
+    """Of a clock that has ended, nothing but its handle; its functions go."""
     app = make_app()
+    wall.set(NOON)
     runner = app.state.runner
 
     async def make():
         async def work(): ...
 
-        return weakref.ref(work), runner.every(10).schedule(work)
+        def period(last):
+            return times_module.wall_clock() + timedelta(seconds=10)
+
+        references = weakref.ref(work), weakref.ref(period)
+        return references, runner.every(period).schedule(work)
 
     before, before_clock = await make()
     async with serving(app):
@@ -623,15 +741,15 @@ async def test_what_is_kept():
         await anyio.sleep(5)
         ended_clock.cancel()
         gc.collect()
-        assert ended() is None
-        assert before() is not None
+        assert [each() for each in ended] == [None, None]
+        assert None not in [each() for each in before]
         await anyio.sleep(10)
     del before_clock, ended_clock
     assert during_clock.rounds == 1
     del during_clock
     gc.collect()
-    assert during() is None
-    assert before() is not None  # it begins anew
+    assert [each() for each in during] == [None, None]
+    assert None not in [each() for each in before]  # it begins anew
 
 
 async def test_arguments_are_not_shown(caplog):
@@ -643,6 +761,64 @@ async def test_arguments_are_not_shown(caplog):
         assert repr(clock) == "<PeriodicTask 'raises', 0 rounds>"
         clock.cancel()
     assert "secret-7f3a" not in caplog.text
+
+
+async def test_no_frame_shows_arguments(caplog):
+    """G13: neither of a call that is refused, nor of a round that cannot be scheduled."""
+    app = make_app()
+    runner = app.state.runner
+    secret = "secret-7f3a"
+
+    async def needs_a_request(
+        token, *, word, value: Annotated[int, Depends(lambda q: q)] = INJECTED
+    ): ...
+
+    for func in (7, needs_a_request):
+        with pytest.raises(TypeError) as caught:
+            runner.every(10).schedule(func, secret, word=secret)
+        assert shown_by_us(caught.value, secret) == []
+
+    async def needs(*, word, value: Annotated[int, Depends(gives_one)] = INJECTED): ...
+
+    async with serving(app):
+        clock = runner.every(10).task(name="work").schedule(needs, word=secret)
+        app.dependency_overrides[gives_one] = lambda q: q
+        await anyio.sleep(25)
+        assert (clock.rounds, clock.skipped) == (0, 2)
+    assert said(caplog) == [("ERROR", "a round of clock 'work' cannot be scheduled")] * 2
+    for record in caplog.records:
+        assert shown_by_us(record.exc_info[1], secret) == []
+
+
+def gives_one():
+    return 1
+
+
+async def test_a_function_that_cannot_be_asked_any_more(caplog):
+    """Whatever that raises, the next round comes, and nothing else is harmed."""
+    app = make_app()
+    runner = app.state.runner
+
+    class Proxy:
+        is_strange = False
+
+        async def __call__(self): ...
+
+        @property
+        def __class__(self):
+            if self.is_strange:
+                raise SystemExit
+            return Proxy
+
+    async with serving(app):
+        proxy = Proxy()
+        clock = runner.every(10).task(name="work").schedule(proxy)
+        proxy.is_strange = True
+        await anyio.sleep(25)
+        proxy.is_strange = False
+        await anyio.sleep(10)
+        assert (clock.rounds, clock.skipped, runner.running) == (1, 2, True)
+    assert said(caplog) == [("ERROR", "a round of clock 'work' cannot be scheduled")] * 2
 
 
 # A function of the last planned time.
@@ -776,7 +952,7 @@ async def test_a_function_that_fails(wall, caplog, function, error):
         await clock
         await app.state.runner.join()
         assert clock.next_at is None
-    assert said(caplog) == [("ERROR", "clock 'work' ends: its period function failed")]
+    assert said(caplog) == [("ERROR", "clock 'work' ends: its next round cannot be planned")]
     assert error in caplog.text
 
 
@@ -801,6 +977,153 @@ async def test_passed_times_of_a_function(wall, caplog):
         assert (len(rounds), clock.skipped) == (5, 3)
     line = ("WARNING", "clock 'work' skips rounds: their times have passed")
     assert said(caplog) == [line] * 3
+
+
+async def test_many_times_that_have_passed(wall):
+    """The event loop goes on meanwhile; no time is made up, and all are one skip."""
+    app, asked = make_app(), []
+
+    def each_minute(last):
+        asked.append(last)
+        return NOON if last is None else last + timedelta(minutes=1)
+
+    async with serving(app):
+        wall.set(NOON + timedelta(days=3, seconds=30))
+        rounds = WallRounds(wall)
+        clock = app.state.runner.every(each_minute).schedule(rounds.note)
+        assert len(asked) == 1000
+        await anyio.sleep(60)
+        assert rounds == ["30 12:01:00"]
+        assert asked[-1] == NOON + timedelta(days=3, minutes=1)
+        assert clock.skipped == 1
+        assert clock.next_at == NOON + timedelta(days=3, minutes=2)
+        wall.set(NOON + timedelta(days=6))
+        await anyio.sleep(61)
+        assert clock.skipped == 2
+
+
+@pytest.mark.parametrize("end", [None, ValueError()])
+async def test_passed_times_of_a_function_that_ends(wall, caplog, end):
+    """They are counted."""
+    app = make_app()
+
+    def once(last):
+        if last is None:
+            return NOON
+        if end is not None:
+            raise end
+        return None
+
+    async with serving(app):
+        wall.set(NOON + timedelta(hours=1))
+        clock = app.state.runner.every(once).task(name="work").schedule(anyio.sleep, 0)
+        await clock
+        assert (clock.rounds, clock.skipped) == (0, 1)
+    line = ("WARNING", "clock 'work' skips rounds: their times have passed")
+    assert said(caplog)[0] == line
+    assert len(said(caplog)) == 1 + (end is not None)
+
+
+@pytest.mark.parametrize("minutes", [60, 15])
+async def test_hours_that_a_zone_leaves_out(wall, minutes):
+    """A step from half past one on the night that summer begins leads to a later time."""
+    app = make_app()
+
+    def step(last):
+        return (
+            datetime(2026, 3, 29, 0, tzinfo=BERLIN)
+            if last is None
+            else last + timedelta(minutes=minutes)
+        )
+
+    async with serving(app):
+        wall.set(datetime(2026, 3, 28, 23, 59, tzinfo=BERLIN))
+        rounds = WallRounds(wall)
+        clock = app.state.runner.every(step).schedule(rounds.note)
+        await anyio.sleep(6 * 3600 + 90)
+        assert len(rounds) == 6 * 60 / minutes + 1
+        assert clock.skipped == 0
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+@pytest.mark.parametrize("where", ["import time", "lifespan", "thread"])
+async def test_times_beyond_the_calendar(wall, caplog, where, when):
+    """They end the clock, with one ERROR, and nothing else."""
+    app, clocks = make_app(), []
+    runner = app.state.runner
+
+    def never(last):
+        if when == "later" and last is None:
+            return wall.now() + timedelta(seconds=5)
+        return datetime.max.replace(tzinfo=UTC)
+
+    def make():
+        clocks.append(runner.every(never, jitter=10).task(name="work").schedule(anyio.sleep, 0))
+
+    wall.set(NOON)
+    if where == "import time":
+        make()
+    async with serving(app):
+        if where != "import time":
+            {"lifespan": lambda func: func(), "thread": in_thread}[where](make)
+        await anyio.sleep(20)
+        await clocks[0]
+        assert (clocks[0].rounds, clocks[0].next_at) == (int(when == "later"), None)
+        assert await runner.schedule(gives(1)) == 1
+    assert said(caplog) == [("ERROR", "clock 'work' ends: its next round cannot be planned")]
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+async def test_a_function_that_cancels_its_clock(wall, when):
+    app = make_app()
+
+    def step(last):
+        if when == "at once" or last is not None:
+            clocks[0].cancel()
+        return wall.now() + timedelta(seconds=5)
+
+    clocks = [app.state.runner.every(step).schedule(anyio.sleep, 0)]
+    wall.set(NOON)
+    async with serving(app):
+        await anyio.sleep(20)
+        await clocks[0]
+        assert (clocks[0].rounds, clocks[0].next_at) == (int(when == "later"), None)
+
+
+async def test_what_a_function_gets_back(wall):
+    """An object of the class that it returns, which may have more methods."""
+    app = make_app()
+
+    class Moment(datetime):
+        def tomorrow(self):
+            return self + timedelta(days=1)
+
+    async with serving(app):
+        wall.set(NOON)
+        clock = app.state.runner.every(
+            lambda last: Moment(2026, 3, 27, 15, tzinfo=BERLIN) if last is None else last.tomorrow()
+        ).schedule(anyio.sleep, 0)
+        await anyio.sleep(4 * 86_400)
+        assert (clock.rounds, clock.skipped) == (4, 0)
+        assert clock.next_at == datetime(2026, 3, 31, 15, tzinfo=BERLIN)
+        assert type(clock.next_at) is datetime
+
+
+@pytest.mark.real_time
+async def test_a_clock_that_is_always_due():
+    """Threads are heard all the same."""
+    app = make_app()
+    runner = app.state.runner
+
+    def step(last):
+        return (last or datetime.now(UTC)) + timedelta(microseconds=1)
+
+    async with serving(app):
+        clock = runner.every(step).schedule(anyio.sleep, 0)
+        task = await to_thread.run_sync(runner.schedule, gives(7))
+        assert await task == 7
+        await to_thread.run_sync(clock.cancel)
+        await clock
 
 
 async def test_a_wall_clock_that_is_set_back(wall):
@@ -838,17 +1161,30 @@ async def test_a_function_with_jitter(wall, monkeypatch):
 # Bad input.
 
 
+class Opens:
+    """Callable, and async."""
+
+    async def __call__(self, last): ...
+
+
 @pytest.mark.parametrize(
     ("period", "options", "error", "message"),
     [
-        (0, {}, ValueError, "period must be more than 0 seconds"),
+        (0, {}, ValueError, r"period must be at least 0\.001 s, not 0"),
+        (5e-324, {}, ValueError, r"period must be at least 0\.001 s"),
+        (1e11, {"first": 1e11}, ValueError, "period must be a finite number"),
         (-1, {}, ValueError, "period must be a finite number of seconds from 0 up, not -1"),
         (float("nan"), {}, ValueError, "period must be a finite number"),
         (float("inf"), {}, ValueError, "period must be a finite number"),
         (1e300, {}, ValueError, "period must be a finite number"),
         (True, {}, ValueError, "period must be a finite number"),
-        ("60", {}, ValueError, "period must be a finite number of seconds from 0 up, not '60'"),
-        (timedelta(1), {}, TypeError, r"write every\(period.total_seconds\(\)\)"),
+        ("*/5 * * * *", {}, TypeError, "not str; for cron expressions and triggers write lambda"),
+        (TRIGGER, {}, TypeError, "not CronTrigger; for cron expressions and triggers"),
+        (timedelta(1), {}, TypeError, r"write period\.total_seconds\(\)"),
+        (60, {"first": timedelta(1)}, TypeError, r"write first\.total_seconds\(\)"),
+        (60, {"jitter": timedelta(1)}, TypeError, r"write jitter\.total_seconds\(\)"),
+        (Opens(), {}, TypeError, "write it without async and yield"),
+        (opens([], ""), {}, TypeError, "write it without async and yield"),
         (60, {"jitter": -1}, ValueError, "jitter must be a finite number"),
         (60, {"jitter": 61}, ValueError, "jitter must be at most the period of 60 s, not 61"),
         (60, {"first": -1}, ValueError, "first must be a finite number"),
@@ -879,6 +1215,10 @@ async def test_what_a_clock_cannot_call():
                 every.schedule(func)
     with pytest.raises(TypeError, match="timeout must be a number of seconds"):
         every.task(timeout="1")
+    with pytest.raises(TypeError, match=r"write runner\.every\(60\)\.schedule\(func, arg\)"):
+        every(raises)
+    with pytest.raises(AttributeError, match=r"write runner\.every\(60\)\.task\(name=name\)"):
+        add_tasks(FastAPI()).task(name="work").every(60)
 
 
 def test_a_forked_process():

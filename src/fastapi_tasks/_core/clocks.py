@@ -1,11 +1,13 @@
 """The clocks of an app, and in which lifespans they run.
 
-Those that are made while no lifespan runs begin with each lifespan anew; the others end with the
-one that they were made in. All of them end as `stopping` is set.
+Those that are made while no lifespan runs begin with each lifespan anew, when the app has started;
+the others begin at once, and end with the lifespan that they were made in. All end as `stopping` is
+set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from logging import WARNING
 from threading import RLock
 
@@ -22,17 +24,18 @@ class Clocks:
         self._lasting: dict[Clock, None] = {}
         self._running: dict[Clock, None] = {}
         self._lifetime: Lifetime | None = None  # of the lifespan that runs
-        self._are_stopped = False  # that has begun to end
+        self._are_stopped = False  # it has begun to end
+
+    # From any thread.
 
     def add(self, clock: Clock) -> None:
-        """Have a clock begin soon, or with each lifespan; from any thread."""
+        """Have a clock begin, now or with each lifespan."""
         with self._lock:
             if self._lifetime is None:
                 self._lasting[clock] = None
                 return
-            is_late = self._are_stopped
-            if not is_late:
-                self._enter(clock, self._lifetime)
+            if not (is_late := self._are_stopped):
+                self._enter([clock], self._lifetime)
         if is_late:
             clock.drop()
             log(WARNING, "clock %r does not begin: the app is shutting down", clock.name)
@@ -40,34 +43,40 @@ class Clocks:
             clock.begin()  # without the lock: it calls a user's function
 
     def remove(self, clock: Clock) -> None:
-        """End a clock for good; from any thread."""
+        """End a clock for good."""
         with self._lock:
             self._lasting.pop(clock, None)
-        clock.drop()
+            clock.drop()
 
-    def begin(self, lifetime: Lifetime) -> None:
+    # On the event loop's thread.
+
+    def open(self, lifetime: Lifetime) -> None:
         """A lifespan has begun."""
         with self._lock:
             self._lifetime, self._are_stopped = lifetime, False
+
+    def begin(self) -> None:
+        """The app has started."""
+        with self._lock:
             clocks = [*self._lasting]
-            for clock in clocks:
-                self._enter(clock, lifetime)
+            if self._lifetime is not None and not self._are_stopped:
+                self._enter(clocks, self._lifetime)
         for clock in clocks:
             clock.begin()
 
-    def _enter(self, clock: Clock, lifetime: Lifetime) -> None:
-        self._running[clock] = None
-        clock.enter(lifetime, self._note_end)
+    def _enter(self, clocks: Iterable[Clock], lifetime: Lifetime) -> None:
+        for clock in clocks:
+            self._running[clock] = None
+            clock.enter(lifetime, self._note_end)
 
     def _note_end(self, clock: Clock) -> None:
         with self._lock:
             self._running.pop(clock, None)
-            lasts = clock in self._lasting
-        if not lasts:
-            clock.drop()
+            if clock not in self._lasting:
+                clock.drop()
 
     def stop(self) -> None:
-        """The lifespan ends: so do all clocks."""
+        """The lifespan begins to end: all clocks do at once."""
         with self._lock:
             self._are_stopped = True
             running = [*self._running]
@@ -76,6 +85,5 @@ class Clocks:
 
     def close(self) -> None:
         """The lifespan has ended."""
-        self.stop()
         with self._lock:
             self._lifetime = None

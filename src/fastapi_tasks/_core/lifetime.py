@@ -125,7 +125,8 @@ class Lifetime:
             try:
                 while True:
                     with self.timers.until_next():
-                        await self.mailbox.receive()
+                        await self.mailbox.wait()
+                    self.mailbox.make_calls()
                     self.timers.make_calls()
             except Exception as exc:
                 log(ERROR, "a call from another thread failed", error=exc)
@@ -174,10 +175,7 @@ class Lifetime:
 
     def copy_context(self) -> Context:
         """Copy the current context, of any thread, for a task here."""
-        context = copy_context()
-        if get_ident() != self._thread:
-            _forget_library(context)
-        return context
+        return copy_context() if get_ident() == self._thread else neutral_context()
 
     def call(self, func: Callable[[], object]) -> None:
         """Call `func` on the event loop's thread: here and now, or soon."""
@@ -233,8 +231,13 @@ def _is_in_task() -> bool:
     return True
 
 
-def _forget_library(context: Context) -> None:
-    """The thread of another event loop may have told AnyIO so, which would believe it here."""
+def neutral_context() -> Context:
+    """Copy the current context, for tasks of any event loop.
+
+    The thread of one may have told AnyIO so, which would believe it in another.
+    """
+    context = copy_context()
     for variable in context:
         if variable.name == "current_async_library_cvar" and context[variable] is not None:
             context.run(variable.set, None)
+    return context

@@ -47,13 +47,16 @@ class Mailbox:
             self._is_woken = False
             raise
 
-    async def receive(self) -> None:
-        """Wait for calls, and make them, in the order they were posted in.
-
-        What one of them raises is raised here. Then it is made once more by the next `receive()`,
-        since it may have been broken off, and the others after it.
-        """
+    async def wait(self) -> None:
+        """Wait for calls."""
         await anyio.wait_readable(self._reader)  # `from anyio import` is slow: it loads streams
+
+    def make_calls(self) -> None:
+        """Make the calls, in the order they were posted in.
+
+        What one of them raises is raised here. Then it is made once more the next time, since it
+        may have been broken off, and the others after it.
+        """
         with suppress(BlockingIOError):
             while self._reader.recv(4096):
                 pass

@@ -6,12 +6,24 @@ from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from functools import partial
-from inspect import iscoroutinefunction
-from typing import Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, final, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeAlias,
+    TypeVar,
+    cast,
+    final,
+    overload,
+)
 
 from .clock import Clock
 from .config import TaskConfig, TaskErrorHandler, TaskRetry, is_seconds
-from .function import Handle, Uncallable, why_not
+from .function import Handle, Uncallable, is_async, type_name, why_not
+from .lifetime import neutral_context
 from .scheduler import TaskScheduler
 from .supervised import SupervisedTask
 from .supervisor import Supervisor
@@ -127,20 +139,14 @@ class PeriodicScheduler(Uncallable):
         model: SupervisedTask[..., Any] = SupervisedTask(
             func, args, kwargs, self._config, "now", supervisor, None
         )
-        scheduler = TaskScheduler(supervisor, None, "now", self._config)
-        schedule = partial(scheduler.schedule, func, *args, **kwargs)
+        schedule = _Round(TaskScheduler(supervisor, None, "now", self._config), func, args, kwargs)
         del func, args, kwargs  # no traceback of what follows shows them (G13)
         if model.is_async is None:
             raise TypeError(why_not(model.func))
         supervisor.find_dependencies(model)
         supervisor.lifetime.refuse_if_forked()
-        context = supervisor.lifetime.copy_context()
-        clock = Clock(model.name, self._times(), self._jitter, schedule, context, supervisor)
-        try:
-            supervisor.clocks.add(clock)
-        except BaseException:  # a used-up stack, or what a signal's handler raises
-            supervisor.clocks.remove(clock)
-            raise
+        clock = Clock(model.name, self._times(), self._jitter, schedule, supervisor)
+        supervisor.clocks.add(clock)
         return PeriodicTask(clock, supervisor)
 
     def task(
@@ -172,6 +178,42 @@ class PeriodicScheduler(Uncallable):
         config = self._config.merge(options)
         return PeriodicScheduler(self._supervisor, config, self._times, self._jitter)
 
+    if not TYPE_CHECKING:  # pragma: no branch: it says the same of this
+
+        def __call__(self, *_: object, **__: object) -> NoReturn:
+            raise TypeError(
+                "every() returns a scheduler, not a decorator: write "
+                "runner.every(60).schedule(func, arg)"
+            )
+
+
+class _Round:
+    """What schedules the rounds of a clock. It shows nobody what it holds (G13)."""
+
+    __slots__ = ("_args", "_context", "_func", "_kwargs", "_scheduler")
+
+    def __init__(
+        self,
+        scheduler: TaskScheduler,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        self._scheduler = scheduler
+        self._func = func
+        self._args = args
+        self._kwargs = kwargs
+        self._context = neutral_context()  # a later lifespan may have another event loop
+
+    def __call__(self) -> Task[..., Any]:
+        return self._context.copy().run(self._schedule)
+
+    def _schedule(self) -> Task[..., Any]:
+        return self._scheduler.schedule(self._func, *self._args, **self._kwargs)
+
+
+SHORTEST = 0.001  # seconds: the event loop has other things to do
+
 
 def times_of(period: Period, jitter: float, first: float | None) -> Callable[[], Times]:
     """What makes the planned times of a clock.
@@ -181,16 +223,23 @@ def times_of(period: Period, jitter: float, first: float | None) -> Callable[[],
     """
     _check_seconds("jitter", jitter)
     if callable(period):
-        if iscoroutinefunction(period):
-            raise TypeError("a period function is called on the event loop: write it without async")
+        if is_async(period) is not False:
+            raise TypeError(
+                "a period function is called on the event loop and returns a datetime: write it "
+                "without async and yield"
+            )
         if first is not None:
             raise ValueError("first= is for a number of seconds: a function says so by itself")
         return partial(FunctionOfTime, period)
-    if type(cast("object", period)) is timedelta:
-        raise TypeError("period must be a number of seconds: write every(period.total_seconds())")
+    if not isinstance(period, (int, float, timedelta)):
+        raise TypeError(
+            "period must be a number of seconds, or a function from the last time to the next, not "
+            f"{type_name(period)}; for cron expressions and triggers write "
+            "lambda last: trigger.get_next_fire_time(last, datetime.now(UTC)), or the like"
+        )
     _check_seconds("period", period)
-    if period == 0:
-        raise ValueError("period must be more than 0 seconds")
+    if period < SHORTEST:
+        raise ValueError(f"period must be at least {SHORTEST} s, not {period:g}")
     if jitter > period:
         raise ValueError(f"jitter must be at most the period of {period:g} s, not {jitter:g}")
     first = period if first is None else first
@@ -199,13 +248,15 @@ def times_of(period: Period, jitter: float, first: float | None) -> Callable[[],
 
 
 def _check_seconds(name: str, value: float) -> None:
+    if isinstance(value, timedelta):
+        raise TypeError(f"{name} must be a number of seconds: write {name}.total_seconds()")
     if not is_seconds(value) or not _is_in_the_calendar(value):
         raise ValueError(f"{name} must be a finite number of seconds from 0 up, not {value!r}")
 
 
 def _is_in_the_calendar(seconds: float) -> bool:
     try:
-        wall_clock() + timedelta(seconds=seconds)
+        wall_clock() + 3 * timedelta(seconds=seconds)  # first, period and jitter
     except OverflowError:
         return False
     return True

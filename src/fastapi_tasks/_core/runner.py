@@ -66,8 +66,9 @@ class TaskRunner(TaskScheduler):
     ) -> PeriodicScheduler:
         """Return a scheduler for work that comes again: `runner.every(60).schedule(clean_up)`.
 
-        Made while no lifespan runs, at import time say, it begins with each lifespan anew; made
-        while one runs, it ends with that, as `stopping` is set. Each worker process has its own.
+        Made while no lifespan runs, at import time say, it begins with each lifespan anew, when the
+        app has started; made while one runs, it begins at once and ends with that, as `stopping` is
+        set. Each worker process has its own.
 
         Args:
             period: seconds from one round to the next, on the event loop's clock, without drift. Or

@@ -126,4 +126,9 @@ class TaskScheduler(Uncallable):
                     "tasks are scheduled, at a timing point: where BackgroundTasks have "
                     "add_task(func, arg), write tasks.after_response.schedule(func, arg)"
                 )
+            if name == "every":
+                raise AttributeError(
+                    "clocks are the runner's, and take their options after the period: write "
+                    "runner.every(60).task(name=name).schedule(func, arg)"
+                )
             raise AttributeError(f"{type(self).__qualname__!r} object has no attribute {name!r}")

@@ -117,7 +117,7 @@ class Supervisor:
 
     def _open(self) -> None:
         self.enter(OPEN)
-        self.clocks.begin(self.lifetime)
+        self.clocks.open(self.lifetime)
 
     def stop(self) -> None:
         """The app begins to shut down."""
@@ -126,8 +126,8 @@ class Supervisor:
 
     def _close(self) -> None:
         """Admit nothing, and end what waits: as the mailbox closes, or at the latest after it."""
-        self.clocks.close()
         self.enter(CLOSED)
+        self.clocks.stop()
         self._end_unfinished([task for task in self.registry.list_tasks() if task.state is PENDING])
 
     def _end_unfinished(self, left: Iterable[SupervisedTask[..., Any]]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
+from enum import Enum, auto
 from typing import Protocol, TypeAlias
 
 from anyio import current_time
@@ -11,25 +12,40 @@ from anyio import current_time
 PeriodFunction: TypeAlias = Callable[[datetime | None], datetime | None]
 
 LOOK_AT_MOST = 60.0  # seconds between two looks at the wall clock, which may be set meanwhile
-CATCH_UP_AT_MOST = 1000  # times that have passed, past which a function is asked for what is next
+CALLS_AT_MOST = 1000  # of a period function, in one turn of the event loop
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
+class Planned(Enum):
+    """What has come of planning the next round."""
+
+    YES = auto()
+    NOT_YET = auto()  # there are so many times that have passed: `advance()` goes on later
+    NEVER = auto()
+
+
+YES, NOT_YET, NEVER = Planned
+
+
 class Times(Protocol):
-    """The planned times, one after the other. `delay` is what the clock adds to this one."""
+    """The planned times, one after the other; all may raise what a user's function does.
 
-    def begin(self) -> int | None:
-        """Plan the first one; return how many were skipped, since they have passed.
+    Attributes:
+        missed: how many have passed while the latest one was planned.
+    """
 
-        `None` if there is none. It may raise whatever a user's function does.
-        """
+    missed: int
+
+    def begin(self) -> Planned:
+        """Plan the first one."""
         ...
 
-    def advance(self, delay: float) -> int | None:
-        """Plan the next one, likewise."""
+    def advance(self, delay: float) -> Planned:
+        """Plan the next one. `delay` is what the clock has added to the one before."""
         ...
 
     def wake_at(self, delay: float) -> float | None:
@@ -45,19 +61,20 @@ class FixedRate:
     """Each `period` seconds of the event loop's clock, whatever the rounds take: without drift."""
 
     def __init__(self, period: float, first: float) -> None:
+        self.missed: int = 0
         self._period = period
         self._first = first
         self._begin = 0.0
         self._number = 0
 
-    def begin(self) -> int:
-        self._begin, self._number = current_time() + self._first, 0
-        return 0
+    def begin(self) -> Planned:
+        self._begin, self._number, self.missed = current_time() + self._first, 0, 0
+        return YES
 
-    def advance(self, delay: float) -> int:
-        missed = int((current_time() - self._due(delay)) // self._period)
-        self._number += missed + 1
-        return missed
+    def advance(self, delay: float) -> Planned:
+        self.missed = int((current_time() - self._due(delay)) // self._period)
+        self._number += self.missed + 1
+        return YES
 
     def _due(self, delay: float) -> float:
         return self._begin + self._number * self._period + delay
@@ -76,42 +93,50 @@ _RETURNS = "a period function returns an aware datetime, or None to end"
 class FunctionOfTime:
     """As a function of the last planned time says, on the wall clock.
 
-    Attributes:
-        last: what the function returned last. It gets that back, in its own time zone; all else is
-            reckoned in UTC, since the same zone's times are compared as if no clock was ever set.
+    The function gets back what it has returned, in its own time zone. All else is reckoned in UTC:
+    Python compares times of one zone as if its clocks were never set.
     """
 
     def __init__(self, function: PeriodFunction) -> None:
+        self.missed: int = 0
         self._function = function
-        self.last: datetime | None = None
-        self._planned = datetime.min.replace(tzinfo=UTC)
+        self._last: datetime | None = None
+        self._zone: tzinfo | None = None
+        self._planned = _BEFORE_ALL
+        self._is_behind = False
 
-    def begin(self) -> int | None:
-        self.last = None
-        self._planned = datetime.min.replace(tzinfo=UTC)
+    def begin(self) -> Planned:
+        self._last, self._planned, self._is_behind = None, _BEFORE_ALL, False
         return self.advance(0)
 
-    def advance(self, delay: float) -> int | None:  # noqa: ARG002
-        for number in range(CATCH_UP_AT_MOST):
-            if not self._ask(self.last):
-                return None
+    def advance(self, delay: float) -> Planned:  # noqa: ARG002
+        self.missed = 0
+        for _ in range(CALLS_AT_MOST):
+            if not self._ask():
+                return NEVER
             if self._planned > wall_clock():
-                return int(number > 0)
-        assert self.last is not None
-        return 1 if self._ask(wall_clock().astimezone(self.last.tzinfo)) else None
+                self._is_behind = False
+                return YES
+            if not self._is_behind:
+                self.missed, self._is_behind = 1, True  # all together are one
+        return NOT_YET
 
-    def _ask(self, last: datetime | None) -> bool:
-        following: object = self._function(last)
+    def _ask(self) -> bool:
+        following: object = self._function(self._last)
         if following is None:
             return False
         if not isinstance(following, datetime):
             raise TypeError(f"{_RETURNS}, not {type(following).__qualname__}")
         if following.utcoffset() is None:
             raise ValueError(f"{_RETURNS}, not one without a time zone")
-        planned = following.astimezone(UTC)
+        in_utc = following.astimezone(UTC)
+        planned = _exact(in_utc)
         if planned <= self._planned:
             raise ValueError("a period function returns a later time than the one it gets")
-        self.last, self._planned = following, planned
+        # An hour after half past one may be a time that the zone leaves out: back from UTC, it is
+        # one that there is, so that the next hour is a later one.
+        self._last, self._zone = in_utc.astimezone(following.tzinfo), following.tzinfo
+        self._planned = planned
         return True
 
     def wake_at(self, delay: float) -> float | None:
@@ -119,5 +144,11 @@ class FunctionOfTime:
         return None if left <= 0 else current_time() + min(left, LOOK_AT_MOST)
 
     def at(self, delay: float) -> datetime:
-        assert self.last is not None
-        return (self._planned + timedelta(seconds=delay)).astimezone(self.last.tzinfo)
+        return (self._planned + timedelta(seconds=delay)).astimezone(self._zone)
+
+
+def _exact(time: datetime) -> datetime:
+    """A time in UTC, without what a subclass may add."""
+    day = datetime(time.year, time.month, time.day, tzinfo=UTC)
+    hour = timedelta(hours=time.hour, minutes=time.minute, seconds=time.second)
+    return day + hour + timedelta(microseconds=time.microsecond)

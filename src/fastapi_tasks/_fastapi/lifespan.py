@@ -63,6 +63,7 @@ class Lifespans:
             if error is not None:
                 raise error
         finally:
+            self._supervisor.clocks.close()
             life.sigterm.put_back()
             del error  # it holds this frame by its traceback
 
@@ -122,6 +123,8 @@ class _OneLifespan:
             return
         if message["type"] == "lifespan.startup.failed":
             await self._drain_whatever_happens()
+        elif message["type"] == "lifespan.startup.complete":
+            self._supervisor.clocks.begin()
         try:
             await self._send(message)
         except BaseException:
