@@ -448,7 +448,7 @@ async def test_an_id_that_is_asked_for_late():
 async def test_records_grow_old(monkeypatch):
     """Past `max_age` seconds they are forgotten."""
     now = [1000.0]
-    monkeypatch.setattr("fastapi_tasks.jobs.time", lambda: now[0])
+    monkeypatch.setattr("fastapi_tasks.jobs.history.time", lambda: now[0])
     history = History(max_age=10)
     app = make_app(instruments=[history])
 
@@ -465,7 +465,7 @@ async def test_records_grow_old(monkeypatch):
         assert len(history.records) == 3
         assert history.get(id_) is not None
         now[0] += 1
-        assert history.records == []
+        assert history.records == ()
         assert history.get(id_) is history.get(held[0].id) is None
 
 
@@ -475,7 +475,7 @@ async def test_what_a_history_cannot_be():
         with pytest.raises(ValueError, match="must be a"):
             History(**options)
     history = History()
-    with pytest.raises(RuntimeError, match=r"add_tasks\(app, instruments=\[history\]\)"):
+    with pytest.raises(FastAPITasksError, match=r"add_tasks\(app, instruments=\[history\]\)"):
         history.get("id")
     make_app(instruments=[history])
     make_app(instruments=[history])  # is logged, and the history stays with the first app
