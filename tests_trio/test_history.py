@@ -271,11 +271,11 @@ async def test_exceptions_that_cannot_be_told():
 def test_a_ctrl_c_while_an_exception_is_told():
     """It passes."""
 
-    class InterruptedError(UntellableError):
+    class SilentError(UntellableError):
         def __str__(self):
             return "told"
 
-    for kind in (UntellableError, InterruptedError):
+    for kind in (UntellableError, SilentError):
         with pytest.raises(KeyboardInterrupt):
             trace_of(kind(KeyboardInterrupt()))
 
