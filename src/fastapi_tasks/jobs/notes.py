@@ -44,7 +44,7 @@ class Notes:
     __slots__ = ("facts", "finished", "has_progress", "record", "scheduled", "started")
 
     def __init__(self, scheduled: float) -> None:
-        self.scheduled = scheduled
+        self.scheduled: float = scheduled
         self.started: float | None = None
         self.finished: float = math.inf
         self.has_progress: bool = False

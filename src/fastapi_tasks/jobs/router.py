@@ -26,7 +26,7 @@ from .. import FastAPITasksError
 from .history import History
 from .records import TaskRecord
 
-logger = logging.getLogger("fastapi_tasks")
+logger: logging.Logger = logging.getLogger("fastapi_tasks")
 
 MAX_WAIT = 0.9  # seconds: more would hold the shutdown of some servers
 
