@@ -68,6 +68,14 @@ async def test_ids_cannot_be_guessed():
         assert not is_of_this_process(other)
 
 
+def test_ids_are_signed_by_a_key():
+    """Which another process does not have, whatever else of an id is known."""
+    one, other = identity._Process(), identity._Process()
+    assert one.sign("1") == one.sign("1") != one.sign("2")
+    assert one.sign("1") != other.sign("1")
+    assert one.epoch != other.epoch
+
+
 def ids_of_a_child():
     """The first id of a forked process."""
     reader, writer = os.pipe()
@@ -173,6 +181,19 @@ async def test_progress(clock):
     ]
     task.progress.total, task.progress.message = 12, "secret"
     assert repr(task.progress) == "<Progress 6 of 12>"
+
+
+async def test_a_progress_that_was_told():
+    """Is not told again when the task ends."""
+    heard = Heard()
+    app = make_app(instruments=[heard])
+
+    async def work():
+        current_task().progress.done = 1
+
+    async with serving(app):
+        await app.state.runner.schedule(work)
+    assert heard.heard[1:] == ["scheduled", (1, threading.current_thread().name), "finished"]
 
 
 async def test_a_task_without_progress_tells_of_none():
