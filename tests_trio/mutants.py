@@ -1297,6 +1297,10 @@ G23 _core/progress.py progress may be no number
 - if not -sys.float_info.max <= value <= sys.float_info.max:
 + if False:
 
+G23 _core/task.py a task that has an id has none
+- return self._id is not None
++ return False
+
 G23 _core/track.py an item counts before it is done
 -         yield item
 -         if progress is not None:
@@ -1347,10 +1351,6 @@ G13 _core/task.py who asks for the return value of a failed task finds the task 
 G23 _core/supervised.py a task that the drain has cancelled is not cancelling
 - handle.status is TaskHandle.Status.CANCELLING or self._owner.has_cancelled(self)
 + handle.status is TaskHandle.Status.CANCELLING
-
-G23 _core/supervised.py a task that never ran is cancelling
-- if handle is None or not self.has_begun or self.has_ended:
-+ if handle is None:
 
 G23 _core/lifetime.py shielded tasks are cancelling when the others are
 - (self._shielded if shielded else self._unshielded).scope.cancel_called

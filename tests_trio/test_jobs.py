@@ -522,6 +522,8 @@ async def test_cancelling():
             await anyio.sleep_forever()
         finally:
             seen[name].append(task_of[name].cancelling)
+            if name == "drained":
+                seen["shielded"].append(task_of["shielded"].cancelling)
             with anyio.CancelScope(shield=True):
                 await anyio.sleep(1)
 
@@ -537,7 +539,11 @@ async def test_cancelling():
         task_of["cancelled"].cancel()
         await task_of["cancelled"].wait()
         assert not task_of["cancelled"].cancelling
-    assert seen == {name: [False, True] for name in task_of}
+    assert seen == {
+        "cancelled": [False, True],
+        "drained": [False, True],
+        "shielded": [False, False, True],  # at the cut-off it is not
+    }
     assert not any(task.cancelling for task in task_of.values())
     with pytest.raises(AttributeError):
         pending.cancelling = True

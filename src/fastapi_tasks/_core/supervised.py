@@ -125,8 +125,8 @@ class SupervisedTask(Task[P, T]):
 
     @property
     def cancelling(self) -> bool:
-        handle = self.handle
-        if handle is None or not self.has_begun or self.has_ended:
+        handle = self.handle  # which it has from its spawning to its end
+        if handle is None:
             return False
         return handle.status is TaskHandle.Status.CANCELLING or self._owner.has_cancelled(self)
 
