@@ -15,7 +15,16 @@ Figures = Mapping[str, Spread]
 """By subject."""
 
 OLDER = "the older project"
-TOPICS = ("batches", "per_request", "dependencies", "memory", "growth", "shutdown", "imports")
+TOPICS = (
+    "batches",
+    "per_request",
+    "dependencies",
+    "history",
+    "memory",
+    "growth",
+    "shutdown",
+    "imports",
+)
 WITH_OLDER = ("batches", "per_request", "memory", "shutdown", "imports")
 
 

@@ -592,8 +592,8 @@ G16 _core/drain.py not every shielded task that is cancelled is named
 + names(tasks)
 
 G17 _core/lifetime.py shielded tasks are cancelled with the others
-- self._shielded if shielded else self._unshielded
-+ self._unshielded
+- group = self._shielded if shielded else self._unshielded
++ group = self._unshielded
 
 G17 _core/timing.py a request that the server cuts off drops its shielded tasks
 - and not (cut_off and task.config.shielded)
@@ -641,8 +641,20 @@ G20 _core/threads.py an error holds itself by its box
 + error = self.error
 
 G20 _core/task.py a waiter's frame keeps the task
+-             yield from self._wait()
+-             return self._outcome()
+-         finally:
+-             del self  # what is raised has this frame in its traceback
++             yield from self._wait()
++             return self._outcome()
++         finally:
++             pass
+
+G20 _core/task.py what a task has raised keeps the task
+- from self._exception
 -         finally:
 -             del self
++ from self._exception
 +         finally:
 +             pass
 
@@ -717,12 +729,12 @@ G18 _fastapi/app.py a mounted app whose runner runs uses the outer app's
 +     try:
 
 G12 _core/waits.py nobody is in anybody's way
-- return [waiter for waiter in waiters if waiter is not None and waiter.runs_here()]
+- return [waiter for waiter in waiters if waiter is not None]
 + return []
 
 G12 _core/waits.py who has started something is in its way
-- return [waiter for waiter in waiters if waiter is not None and waiter.runs_here()]
-+ return [waiter for waiter in waiters if waiter is not None]
+- here = [each for each in waiters if each.runs_in_this_task()]
++ here = waiters
 
 G12 _core/waits.py only a direct wait is refused
 - for needed in waiter.needs():
@@ -733,7 +745,7 @@ G12 _core/waits.py a wait that was given up counts
 + pass
 
 G12 _core/supervised.py what a thread waits for is not its own
-- slot.thread_id == thread_that_waits()[0]
+- slot.thread_id == thread
 + False
 
 G12 _core/waits.py an endpoint that has called another one is in nobody's way
@@ -855,12 +867,12 @@ G11 _core/timing.py who has the id of a route's task is that
 +         self._coro = lambda: get_current_task().coro if get_current_task().id == number else None
 
 G11 _core/supervised.py every thread that waits is a sync task's own
-- slot.thread_id == thread_that_waits()[0]
-+ thread_that_waits()[0] != 0
+- slot.thread_id != 0 and slot.thread_id == thread
++ thread != 0
 
 G11 _core/timing.py every thread that waits is a def endpoint's own
-- any(frame.f_code is code for frame in thread_that_waits()[1])
-+ bool(thread_that_waits()[0])
+- any(frame.f_code is code for frame in stack)
++ bool(thread)
 
 G16 _core/runner.py join() in another event loop disturbs the shutdown
 - if not registry.is_idle and not self._supervisor.is_on_loop_thread:
@@ -1219,6 +1231,260 @@ G22 _fastapi/resolution.py max_concurrency means nothing for generators
 G22 _fastapi/resolution.py every task has tasks of a request that has ended
 - if not isinstance(route, RouteRun):
 + if True:
+
+G23 _core/identity.py an id can be told from another one
+- return blake2b(text, key=self.key, digest_size=16).hexdigest()
++ return "0" * 32
+
+G23 _core/identity.py an id is signed without a secret
+- blake2b(text, key=self.key, digest_size=16)
++ blake2b(text, digest_size=16)
+
+G23 _core/identity.py a forked process goes on with its parent's ids
+- os.register_at_fork(after_in_child=_begin_in_child)
++ pass
+
+G23 _core/identity.py an id of an earlier process is taken for one of this
+- return is_ours and epoch == process.epoch
++ return is_ours
+
+G23 _core/identity.py an id that is no text is an error
+- compare_digest(signature.encode("utf-8", "replace")
++ compare_digest(signature.encode()
+
+G23 _core/task.py each time a task is asked, it has another id
+-             if self._id is None:
+-                 self._id = self
++             if True:
++                 self._id = self
+
+G23 _core/registry.py a task that has finished is found
+-                 del self._by_id[id_]
++                 pass
+
+G23 _core/registry.py the ids of tasks that have finished pile up
+- self._ids.pop(task, None)
++ self._ids.get(task)
+
+G23 _core/registry.py a task that has finished can be found when its id is asked for
+-             if self.has(task):
+-                 self._ids
++             if True:
++                 self._ids
+
+G23 _core/progress.py instruments hear of each step
+- self._is_told = now >= self._next
++ self._is_told = True
+
+G23 _core/supervised.py the last progress is not told
+- self._progress.flush()
++ pass
+
+G23 _core/progress.py a progress that was told is told again at the end
+-         if not self._is_told:
++         if True:
+
+G23 _core/supervised.py progress is told of a task that has finished
+-         if not self._is_finished:
+-             self._owner.tell_progress(self)
++         self._owner.tell_progress(self)
+
+G23 _core/progress.py progress may be anything
+- if not issubclass(kind, Real):
++ if False:
+
+G23 _core/progress.py progress may be no number
+- if not -sys.float_info.max <= value <= sys.float_info.max:
++ if False:
+
+G23 _core/task.py a task that has an id has none
+- return self._id is not None
++ return False
+
+G23 _core/track.py an item counts before it is done
+-         yield item
+-         if progress is not None:
+-             progress.done = number
++         if progress is not None:
++             progress.done = number
++         yield item
+
+G23 _core/track.py track() begins where the last one ended
+- progress.done = 0
++ pass
+
+G23 _core/config.py the labels of the call replace the app's
+- {**self.labels, **other.labels}
++ {**other.labels}
+
+G23 _core/config.py labels can be changed afterwards
+- object.__setattr__(self, "labels", MappingProxyType({**self.labels}))
++ pass
+
+G23 _core/supervised.py wait_from_thread() blocks the event loop
+- if self._owner.is_on_loop_thread:
++ if False:
+
+G23 _core/supervised.py wait_from_thread() waits for the code that calls it
+-         waiters = waiters_in_this_thread()
+-         self._check_waiters(waiters)
++         waiters = waiters_in_this_thread()
+
+G23 _core/supervised.py nobody wakes the threads that wait
+- self._ended_in_threads.set()
++ pass
+
+G23 _core/task.py the value of a task that runs is None
+- if not self._is_finished:
++ if False:
+
+G13 _core/task.py who asks for the return value of a failed task finds the task in its traceback
+- await it, or wait()")
+-             return self._outcome()
+-         finally:
+-             del self
++ await it, or wait()")
++             return self._outcome()
++         finally:
++             pass
+
+G23 _core/supervised.py a task that the drain has cancelled is not cancelling
+- handle.status is TaskHandle.Status.CANCELLING or self._owner.has_cancelled(self)
++ handle.status is TaskHandle.Status.CANCELLING
+
+G23 _core/lifetime.py shielded tasks are cancelling when the others are
+- (self._shielded if shielded else self._unshielded).scope.cancel_called
++ self._unshielded.scope.cancel_called
+
+G23 _core/runner.py an instrument does not know its runner
+- instrument.attached(self)
++ pass
+
+G23 _core/runner.py an instrument that watches for a time does not know its runner
+- guarded.attached(self)
++ pass
+
+G23 jobs/history.py a flood evicts jobs
+-             if facts.id is not None:
++             if False:
+
+G23 jobs/history.py a flood evicts failed tasks
+- (self._others if facts.trace is None else self._failed)
++ self._others
+
+G23 jobs/history.py a history has no end
+-         if len(self._jobs) > self._max_tasks:
++         if False:
+
+G23 jobs/history.py what is old is shown
+- time() - notes.finished <= self._max_age
++ True
+
+G23 jobs/history.py what is old is kept
+-             self._drop_old()
++             pass
+
+G20 jobs/history.py a history keeps tasks
+-         self._notes[task] = Notes(time())
++         self._notes[task] = Notes(time()); self.__dict__.setdefault("kept", []).append(task)
+
+G20 jobs/traces.py a record keeps frames
+- frames.append((traceback.tb_frame.f_code,
++ globals().setdefault("kept", []).append(traceback.tb_frame); frames.append((traceback.tb_frame.f_code,
+
+G23 jobs/history.py results are kept unasked
+- if self.keeps_results and facts.state is TaskState.SUCCEEDED:
++ if facts.state is TaskState.SUCCEEDED:
+
+G23 jobs/history.py the oldest come first
+- for notes in reversed(rings)
++ for notes in rings
+
+G23 jobs/history.py a task whose id was asked for late is unknown
+- return self._describe(task) if notes.facts is None else self._promote(id_, notes)
++ return None
+
+G23 jobs/history.py a job is remembered twice
+-                 ring.remove(notes)
++                 pass
+
+G23 jobs/history.py a task that two ways tell of is remembered twice
+- if notes.facts is not None:  # it is told twice
++ if False:  # it is told twice
+
+G23 jobs/history.py a history mixes the tasks of two apps
+- if self._runner is not None and self._runner is not runner:
++ if False:
+
+G23 jobs/traces.py an exception that cannot be told ends the history
+-     except BaseException:
+-         return "(what
++     except ZeroDivisionError:
++         return "(what
+
+G23 jobs/traces.py a deep recursion is kept whole
+- deque(maxlen=MAX_FRAMES)
++ deque()
+
+G23 jobs/traces.py a long message is kept whole
+- slice(MAX_TEXT)
++ slice(None)
+
+G23 jobs/traces.py exceptions that lead to each other are followed for ever
+- id(exc) in seen or len(seen)
++ len(seen)
+
+G23 jobs/router.py what an exception says is shown unasked
+-         if self._error_messages:
++         if True:
+
+G23 jobs/router.py caches keep answers
+- MutableHeaders(scope=message)["Cache-Control"] = "no-store"
++ pass
+
+G23 jobs/router.py caches keep what the app does not allow
+- exc.headers = {**(exc.headers or {}), "Cache-Control": "no-store"}
++ pass
+
+G23 jobs/router.py whoever looks may cancel
+-     if cancel:
++     if True:
+
+G23 jobs/router.py a client may wait for long
+- MAX_WAIT = 0.9  # seconds
++ MAX_WAIT = 90  # seconds
+
+G23 jobs/router.py who waits gets what was true before
+-                 await task.wait()
++                 await __import__("anyio").sleep_forever()
+
+G23 jobs/router.py a job that asks about itself is an error
+- , suppress(FastAPITasksError):
++ :
+
+G23 jobs/router.py what was forgotten was never there
+- if self._history.runner.has_made(id_):
++ if False:
+
+G23 jobs/router.py clients of finished jobs ask again
+-         if record.finished_at is None:
++         if True:
+
+G23 jobs/router.py there is a result although none is kept
+-         if self._history.keeps_results:
++         if True:
+
+G23 jobs/router.py what cannot be shown is said each time
+-             if record not in self._not_json:
++             if True:
+
+G23 jobs/router.py a result that JSON cannot have is an error
+- json.dumps(result, allow_nan=False, ensure_ascii=False).encode()
++ pass
+
+G23 jobs/router.py half a surrogate pair is an error
+- return text.encode("utf-8", "backslashreplace").decode()
++ return text
 
 G24 _core/times.py rounds drift by what the event loop is late
 - return self._begin + self._number * self._period + delay

@@ -45,6 +45,8 @@ NEAREST = {  # where a guarantee has most of its tests: those run first, to be q
     "test_instruments.py": ["G7", "G12", "G17"],
     "test_dependencies.py": ["G10", "G13", "G20", "G22"],
     "test_cleanups.py": ["G22"],
+    "test_jobs.py": ["G23"],
+    "test_history.py": ["G23"],
     "test_clocks.py": ["G24"],
 }
 

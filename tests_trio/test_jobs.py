@@ -1,19 +1,29 @@
 """What becomes of a task: its id, its progress, its labels, waiting for it."""
 
+import gc
+import math
 import os
 import threading
-from dataclasses import FrozenInstanceError
+from fractions import Fraction
+from traceback import walk_tb
 
 import anyio
 import pytest
 from anyio import TaskCancelled, TaskFailed, TaskNotFinished, from_thread, to_thread
-from pydantic import BaseModel
 
-from fastapi_tasks import FastAPITasksError, Instrument, TaskConfig, Tasks, TaskState, track
+from fastapi_tasks import (
+    FastAPITasksError,
+    Instrument,
+    TaskConfig,
+    Tasks,
+    TaskState,
+    current_task,
+    track,
+)
+from fastapi_tasks._core import identity
 from fastapi_tasks._core import progress as progress_module
 from fastapi_tasks._core.identity import is_of_this_process, new_id
-from fastapi_tasks.jobs import History, create_router
-from tests_trio.support import double, make_app, raises, serving, settle
+from tests_trio.support import double, make_app, raises, request_tasks, serving, settle
 
 
 async def test_ids():
@@ -58,6 +68,14 @@ async def test_ids_cannot_be_guessed():
         assert not is_of_this_process(other)
 
 
+def test_ids_are_signed_by_a_key():
+    """Which another process does not have, whatever else of an id is known."""
+    one, other = identity._Process(), identity._Process()
+    assert one.sign("1") == one.sign("1") != one.sign("2")
+    assert one.sign("1") != other.sign("1")
+    assert one.epoch != other.epoch
+
+
 def ids_of_a_child():
     """The first id of a forked process."""
     reader, writer = os.pipe()
@@ -76,6 +94,15 @@ def test_ids_of_forked_processes():
     theirs = {ids_of_a_child() for _ in range(3)}
     assert len({each.split("-")[0] for each in (ours, *theirs)}) == 4
     assert not any(is_of_this_process(each) for each in theirs)
+
+
+def test_ids_after_a_fork(monkeypatch):
+    """As the child does it."""
+    monkeypatch.setattr(identity, "_process", identity._process)
+    before = new_id()
+    identity._begin_in_child()
+    assert not is_of_this_process(before)
+    assert is_of_this_process(new_id())
 
 
 async def test_ids_from_threads():
@@ -154,6 +181,19 @@ async def test_progress(clock):
     ]
     task.progress.total, task.progress.message = 12, "secret"
     assert repr(task.progress) == "<Progress 6 of 12>"
+
+
+async def test_a_progress_that_was_told():
+    """Is not told again when the task ends."""
+    heard = Heard()
+    app = make_app(instruments=[heard])
+
+    async def work():
+        current_task().progress.done = 1
+
+    async with serving(app):
+        await app.state.runner.schedule(work)
+    assert heard.heard[1:] == ["scheduled", (1, threading.current_thread().name), "finished"]
 
 
 async def test_a_task_without_progress_tells_of_none():
@@ -306,6 +346,25 @@ async def test_wait_from_thread():
     ]
 
 
+@pytest.mark.real_time
+async def test_many_threads_that_wait():
+    """For the same task; one that comes as it ends has nothing to wait for."""
+    app = make_app()
+    release = anyio.Event()
+    async with serving(app):
+        task = app.state.runner.schedule(release.wait)
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(to_thread.run_sync, task.wait_from_thread, 10)
+            while task._ended_in_threads is None:
+                await anyio.sleep(0.001)
+            await anyio.sleep(0.02)
+            release.set()
+        late = app.state.runner.schedule(double, 1)
+        await late
+        assert late._end_for_threads().is_set()
+
+
 async def test_labels():
     """They are merged key by key, and are strings."""
     app = make_app(config=TaskConfig(labels={"app": "shop", "user": "nobody"}))
@@ -349,261 +408,159 @@ async def test_progress_from_anywhere():
     assert (task.progress.done, task.progress.total, task.progress.message) == (1, 2, "half")
 
 
-# What is remembered.
+def test_ids_that_are_no_text():
+    """Whatever a client writes into an address, it is looked at without an error."""
+    epoch, number, signature = new_id().split("-")
+    for odd in ("\ud800", "\0", "ü", "-" * 9, "9" * 10_000):
+        for id_ in (
+            odd,
+            f"{odd}-{number}-{signature}",
+            f"{epoch}-{odd}-{signature}",
+            f"{epoch}-{number}-{odd}",
+        ):
+            assert not is_of_this_process(id_)
 
 
-async def make_tasks(runner, *funcs):
-    """Run tasks one after the other."""
-    tasks = []
-    for func in funcs:
-        tasks.append(runner.schedule(func))
-        await tasks[-1].wait()
-    return tasks
-
-
-async def test_history():
-    """Finished tasks as records, the newest first: with neither arguments nor the task."""
-    history = History(keep_results=True)
-    app = make_app(instruments=[history])
-    runner = app.state.runner
-
-    async def work():
-        for _ in track("ab"):
-            await anyio.sleep(1)
-        return "done"
-
-    async def fail():
-        raise ValueError("why")
-
-    async with serving(app):
-        task = runner.task(labels={"user": "ann"}).schedule(work)
-        id_ = task.id
-        waiting = history.get(id_)
-        assert (waiting.state, waiting.started_at, waiting.finished_at) == (
-            TaskState.PENDING,
-            None,
-            None,
-        )
-        await settle()
-        running = history.get(id_)
-        assert (running.state, running.progress) == (TaskState.RUNNING, (0, 2, ""))
-        await make_tasks(runner, fail)
-        cancelled = runner.schedule(anyio.sleep_forever)
-        cancelled.cancel()
-        await task
-        await runner.join()
-    assert history.get("nothing") is None
-    done = history.get(id_)
-    newest, second, oldest = history.records
-    assert newest is done
-    assert (done.id, done.name, done.timing) == (id_, task.name, "now")
-    assert (done.state, done.attempts, done.labels) == (TaskState.SUCCEEDED, 1, {"user": "ann"})
-    assert (done.progress, done.result, done.error) == ((2, 2, ""), "done", None)
-    assert done.scheduled_at <= done.started_at <= done.finished_at
-    assert str(done.finished_at.tzinfo) == "UTC"
-    assert {second.state, oldest.state} == {TaskState.FAILED, TaskState.CANCELLED}
-    failed = second if second.error else oldest
-    assert (failed.error.type, failed.error.message) == ("builtins.ValueError", "why")
-    assert failed.error.traceback.endswith('raise ValueError("why")\nValueError: why\n')
-    assert "why" not in repr(failed) + repr(failed.error)
-    with pytest.raises(FrozenInstanceError):
-        done.state = None
-
-
-async def test_a_flood_evicts_no_job():
-    """Jobs, failures and the others have a ring each."""
-    history = History(max_tasks=2)
-    app = make_app(instruments=[history])
-    runner = app.state.runner
-
-    async def fail():
-        raise ValueError
-
-    async with serving(app):
-        ids = []
-        for number in range(3):
-            job = runner.schedule(double, number)
-            ids.append(job.id)
-            await job
-        await make_tasks(runner, *[fail] * 3)
-        await make_tasks(runner, *[anyio.lowlevel.checkpoint] * 10)
-    assert history.get(ids[0]) is None
-    assert [history.get(id_).id for id_ in ids[1:]] == ids[1:]
-    names = [record.name for record in history.records]
-    assert sorted(names) == sorted(["double"] * 2 + [fail.__qualname__] * 2 + ["checkpoint"] * 2)
-
-
-async def test_an_id_that_is_asked_for_late():
-    """Of a task that has finished, as long as somebody holds it."""
-    history = History()
-    app = make_app(instruments=[history])
-    async with serving(app):
-        (task,) = await make_tasks(app.state.runner, anyio.lowlevel.checkpoint)
-        assert [record.id for record in history.records] == [None]
-        assert history.get(task.id).id == task.id
-        assert history.get(task.id) is history.get(task.id)
-        assert [record.id for record in history.records] == [task.id]
-
-
-async def test_records_grow_old(monkeypatch):
-    """Past `max_age` seconds they are forgotten."""
-    now = [1000.0]
-    monkeypatch.setattr("fastapi_tasks.jobs.time", lambda: now[0])
-    history = History(max_age=10)
-    app = make_app(instruments=[history])
-
-    async def fail():
-        raise ValueError
-
-    async with serving(app):
-        runner = app.state.runner
-        job = runner.schedule(double, 1)
-        id_ = job.id
-        held = await make_tasks(runner, fail, anyio.lowlevel.checkpoint)
-        await runner.join()
-        now[0] += 10
-        assert len(history.records) == 3
-        assert history.get(id_) is not None
-        now[0] += 1
-        assert history.records == []
-        assert history.get(id_) is history.get(held[0].id) is None
-
-
-async def test_what_a_history_cannot_be():
-    """Clear errors."""
-    for options in ({"max_tasks": 0}, {"max_tasks": 1.5}, {"max_age": 0}, {"max_age": -1}):
-        with pytest.raises(ValueError, match="must be a"):
-            History(**options)
-    history = History()
-    with pytest.raises(RuntimeError, match=r"add_tasks\(app, instruments=\[history\]\)"):
-        history.get("id")
-    make_app(instruments=[history])
-    make_app(instruments=[history])  # is logged, and the history stays with the first app
-
-
-async def test_a_history_that_comes_late():
-    """It remembers tasks of whose beginning it has not heard."""
-    history = History()
+async def test_progress_of_another_type():
+    """Is refused where it is set, and changes nothing."""
     app = make_app()
     async with serving(app):
-        task = app.state.runner.schedule(anyio.sleep, 1)
-        await settle()
-        with app.state.runner.watching(history):
-            await task
-        assert [record.started_at for record in history.records] == [None]
+        progress = app.state.runner.schedule(anyio.sleep, 1).progress
+        progress.done, progress.total, progress.message = 1, 2.5, "a"
+        for name, value, what in (
+            ("done", "1", "a number, not str"),
+            ("done", None, "a number, not NoneType"),
+            ("total", [1], "a number, not list"),
+            ("message", 1, "a string, not int"),
+            ("message", None, "a string, not NoneType"),
+        ):
+            with pytest.raises(TypeError, match=f"^progress.{name} must be {what}$"):
+                setattr(progress, name, value)
+        for value in (math.nan, math.inf, -math.inf, 10**400):
+            for name in ("done", "total"):
+                with pytest.raises(ValueError, match=f"^progress.{name} must be a finite number"):
+                    setattr(progress, name, value)
+        assert (progress.done, progress.total, progress.message) == (1, 2.5, "a")
+        progress.done = Fraction(1, 2)
+        assert type(progress.done) is float
+        assert progress.done == 0.5
+        progress.message = type("Text", (str,), {})("b")
+        assert type(progress.message) is str
+        progress.total = None
+        assert repr(progress) == "<Progress 0.5 of ?>"
 
 
-# Over HTTP.
+async def test_progress_after_the_end():
+    """Can be set, and nobody hears of it."""
+    heard = Heard()
+    app = make_app(instruments=[heard])
+    async with serving(app):
+        task = app.state.runner.schedule(double, 1)
+        await task
+        task.progress.done = 3
+    assert task.progress.done == 3
+    assert heard.heard[1:] == ["scheduled", "finished"]
 
 
-def make_jobs_app(history=None, **options):
-    history = history or History()
-    app = make_app(instruments=[history])
-    app.include_router(create_router(history, **options), prefix="/jobs")
-    return app
+async def test_track_of_what_has_no_length():
+    """Some things have one only at times; none is asked if the total is given."""
+    app = make_app()
 
+    class Rows:
+        def __len__(self):
+            raise TypeError("streamed")
 
-async def test_a_job_over_http():
-    """From its beginning to its end."""
-    app = make_jobs_app(History(keep_results=True))
-
-    async def export():
-        task.progress.message = "half"
-        await anyio.sleep(10)
-        return {"rows": 3}
-
-    async with serving(app) as server:
-        task = app.state.runner.task(labels={"user": "ann"}).schedule(export)
-        path = f"/jobs/{task.id}"
-        await settle()
-        response = await server.get(path)
-        assert response.status_code == 200
-        assert response.headers["cache-control"] == "no-store"
-        assert response.headers["retry-after"] == "1"
-        body = response.json()
-        assert {key: body[key] for key in ("id", "state", "attempts", "labels", "error")} == {
-            "id": task.id,
-            "state": "running",
-            "attempts": 1,
-            "labels": {"user": "ann"},
-            "error": None,
-        }
-        assert body["progress"] == {"done": 0, "total": None, "message": "half"}
-        assert (body["finished_at"], body["result"]) == (None, None)
-        begin = anyio.current_time()
-        assert (await server.get(f"{path}?wait=0.5")).json()["state"] == "running"
-        assert anyio.current_time() == begin + 0.5
-        await anyio.sleep(9)
-        assert (await server.get(f"{path}?wait=0.9")).json()["state"] == "succeeded"
-        assert anyio.current_time() == begin + 10
-        response = await server.get(path)
-        assert "retry-after" not in response.headers
-        assert (response.json()["result"], response.json()["finished_at"][-1]) == ({"rows": 3}, "Z")
-        assert (await server.get(f"{path}?wait=1")).status_code == 422
-
-
-async def test_jobs_that_are_not_there():
-    """410 for one of this process that is forgotten, else 404; neither is cached."""
-    app = make_jobs_app(History(max_tasks=1))
-    async with serving(app) as server:
-        ids = []
-        for number in range(2):
-            job = app.state.runner.schedule(double, number)
-            ids.append(job.id)
-            await job
-        for id_, status in ((ids[0], 410), (ids[1], 200), ("0-1-2", 404), (f"{ids[0]}0", 404)):
-            response = await server.get(f"/jobs/{id_}")
-            assert (response.status_code, response.headers["cache-control"]) == (status, "no-store")
-        assert "another worker" in (await server.get("/jobs/x")).json()["detail"]
-
-
-async def test_messages_of_errors_over_http():
-    """They may quote arguments, so they are shown only if that was asked for."""
-
-    class Model(BaseModel):
-        number: int
-
-    async def validate():
-        Model(number="secret-7f3a")
-
-    for shown in (False, True):
-        app = make_jobs_app(error_messages=shown)
-        async with serving(app) as server:
-            task = app.state.runner.schedule(validate)
-            path = f"/jobs/{task.id}"
-            await task.wait()
-            response = await server.get(path)
-        assert ("secret-7f3a" in response.text) is shown
-        assert response.json()["error"]["type"].endswith("ValidationError")
-
-
-async def test_results_that_are_no_json(caplog):
-    """They are null, with one WARNING for each answer."""
-    app = make_jobs_app(History(keep_results=True))
+        def __iter__(self):
+            return iter("ab")
 
     async def work():
-        return {"lock": threading.Lock()}
+        progress, seen = current_task().progress, []
+        for total in (None, 2):
+            for _ in track(Rows(), total=total):
+                seen.append((progress.done, progress.total))
+        return seen
 
-    async with serving(app) as server:
-        task = app.state.runner.task(name="work").schedule(work)
-        path = f"/jobs/{task.id}"
+    async with serving(app):
+        assert await app.state.runner.schedule(work) == [(0, None), (1, None), (0, 2), (1, 2)]
+
+
+async def test_a_track_that_is_left_half_way():
+    """The progress stays where it was, and nothing is left to be closed."""
+    app = make_app()
+
+    class Numbers:
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            return 1
+
+    async def work():
+        async for _ in track(Numbers(), total=9):
+            if current_task().progress.done == 2:
+                break
+        for _ in track("abc"):
+            if current_task().progress.done == 1:
+                break
+
+    async with serving(app):
+        task = app.state.runner.schedule(work)
         await task
-        assert (await server.get(path)).json()["result"] is None
-    assert [record.getMessage() for record in caplog.records] == [
-        "the result of task 'work' cannot be shown as JSON"
-    ]
-
-
-@pytest.mark.parametrize("cancel", [False, True])
-async def test_cancelling_over_http(cancel):
-    """Only if that was asked for; 409 when it has finished."""
-    app = make_jobs_app(cancel=cancel)
-    async with serving(app) as server, server.client as client:
-        task = app.state.runner.schedule(anyio.sleep, 5)
-        path = f"/jobs/{task.id}"
+        gc.collect()  # where a generator would warn, on Trio
         await settle()
-        assert (await client.delete(path)).status_code == (202 if cancel else 405)
+    assert (task.progress.done, task.progress.total) == (1, 3)
+
+
+async def test_cancelling():
+    """While it was cancelled and still runs: by `cancel()`, by the drain."""
+    app = make_app(grace_period=0, shield_timeout=3)
+    runner, seen = app.state.runner, {}
+
+    async def slow_to_end(name):
+        seen[name] = [task_of[name].cancelling]
+        try:
+            await anyio.sleep_forever()
+        finally:
+            seen[name].append(task_of[name].cancelling)
+            if name == "drained":
+                seen["shielded"].append(task_of["shielded"].cancelling)
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+
+    task_of = {}
+    async with serving(app):
+        for name, shield in (("cancelled", False), ("drained", False), ("shielded", True)):
+            task_of[name] = runner.task(shield=shield).schedule(slow_to_end, name)
+        pending = request_tasks(runner).after_route.schedule(anyio.sleep, 1)
+        await settle()
+        task_of["cancelled"].cancel()
+        pending.cancel()
+        assert [task.cancelling for task in (*task_of.values(), pending)] == [True, *[False] * 3]
+        task_of["cancelled"].cancel()
+        await task_of["cancelled"].wait()
+        assert not task_of["cancelled"].cancelling
+    assert seen == {
+        "cancelled": [False, True],
+        "drained": [False, True],
+        "shielded": [False, False, True],  # at the cut-off it is not
+    }
+    assert not any(task.cancelling for task in task_of.values())
+    with pytest.raises(AttributeError):
+        pending.cancelling = True
+
+
+async def test_no_frame_of_an_outcome_shows_arguments():
+    """G13: nor that of `return_value` and `wait()`."""
+    app = make_app()
+    async with serving(app):
+        task = app.state.runner.schedule(raises, ValueError())
+        with pytest.raises(TaskNotFinished) as unfinished:
+            _ = task.return_value
         await task.wait()
-        assert task.state is (TaskState.CANCELLED if cancel else TaskState.SUCCEEDED)
-        assert (await client.delete(path)).status_code == (409 if cancel else 405)
-        assert (await client.delete("/jobs/x")).status_code == (404 if cancel else 405)
+        with pytest.raises(ValueError) as failed:
+            _ = task.return_value
+        for error in (unfinished.value, failed.value):
+            frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+            ours = [frame for frame in frames if "fastapi_tasks" in frame.f_code.co_filename]
+            assert ours
+            assert not any(value is task for frame in ours for value in frame.f_locals.values())

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import sqlite3
 import threading
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -422,3 +423,59 @@ def test_sessions_of_tasks(server_kind, tmp_path, sessions):
     assert len(rows) >= 190
     assert numbers["cancelled"]
     assert "Traceback" not in server.output, server.output
+
+
+def poll(server: RealServer, path: str, states: list[str]) -> None:
+    """As a client does, until the server has gone."""
+    with server.client() as client, contextlib.suppress(httpx.HTTPError):
+        while True:
+            states.append(client.get(path).json()["state"])
+            time.sleep(
+                0.05
+            )  # at once would at times cost Hypercorn's 3 s on Trio, whatever it asks
+
+
+def test_clients_of_jobs_at_sigterm(server_kind, tmp_path):
+    """G23: those that poll and those that wait hold the exit for no more than about a second."""
+    with real_server(server_kind, tmp_path, "tests_trio.app_for_jobs:app") as server:
+        path = f"/jobs/{server.post('/begin?seconds=1000').json()}"
+        answers: list[list[str]] = [[] for _ in range(8)]
+        with ThreadPoolExecutor(len(answers)) as pool:
+            for number, states in enumerate(answers):
+                pool.submit(poll, server, f"{path}?wait={0.9 * (number % 2)}", states)
+            until(lambda: all(answers), "an answer for each")
+            server.terminate()
+            seconds = server.wait()
+        assert seconds < 2.5, seconds
+        assert {state for states in answers for state in states} == {"running"}
+        assert "Traceback" not in server.output, server.output
+
+
+def test_jobs_of_two_workers(server_kind, tmp_path):
+    """G23: what one of them knows is a 404 in the other, which says why."""
+    app = "tests_trio.app_for_jobs:app"
+    with real_server(server_kind, tmp_path, app, "--workers", "2") as server:
+        jobs: dict[int, str] = {}
+
+        def begin_in_each() -> bool:
+            with server.client() as client:  # a connection of its own
+                pid = client.get("/pid").json()
+                if pid not in jobs:
+                    jobs[pid] = client.post("/begin?seconds=1000").json()
+            return len(jobs) == 2
+
+        def seen_by_each() -> bool:
+            with server.client() as client:
+                pid = client.get("/pid").json()
+                for of, job in jobs.items():
+                    response = client.get(f"/jobs/{job}")
+                    seen.add((of == pid, response.status_code, response.json().get("detail")))
+            pids.add(pid)
+            return len(pids) == 2
+
+        seen: set[tuple[bool, int, str | None]] = set()
+        pids: set[int] = set()
+        until(begin_in_each, "an answer of each worker")
+        until(seen_by_each, "an answer of each worker")
+        unknown = "this process knows no such job; another worker may know it"
+        assert seen == {(True, 200, None), (False, 404, unknown)}

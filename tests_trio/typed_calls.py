@@ -5,14 +5,16 @@
 Each `expect-error` line must be an error to both: they complain of an unused `ignore`.
 """
 
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Annotated, Any, assert_type, overload
 
-from fastapi import Depends
+from fastapi import APIRouter, Depends
 
 from fastapi_tasks import (
     INJECTED,
     PeriodicScheduler,
+    Progress,
     RequestTasks,
     Task,
     TaskConfig,
@@ -20,7 +22,9 @@ from fastapi_tasks import (
     Tasks,
     TaskScheduler,
     current_task,
+    track,
 )
+from fastapi_tasks.jobs import History, RecordedError, TaskRecord, create_router
 
 
 async def async_function(number: int, *, word: str = "") -> float:
@@ -105,10 +109,48 @@ async def results(tasks: RequestTasks, runner: TaskRunner, task: Task[[int], str
 def handles(tasks: RequestTasks) -> None:
     task = tasks.schedule(async_function, 1)
     assert_type(task.exception, BaseException | None)
+    assert_type(task.return_value, float)
+    assert_type(task.wait_from_thread(timeout=1), None)
+    assert_type(task.id, str)
+    assert_type(task.cancelling, bool)
+    assert_type(task.progress, Progress)
+    task.progress.done, task.progress.total, task.progress.message = 1, 2.5, "half"
+    task.progress.total = None
+    assert_type(tasks.runner.get_task("id"), Task[..., Any] | None)
+    assert_type(tasks.task(labels={"user": "ann"}).schedule(sync_function, 1).return_value, float)
     assert_type(tasks.after_route, TaskScheduler)
     assert_type(tasks.task(), TaskScheduler)
     assert_type(tasks.runner, TaskRunner)
     assert_type(TaskConfig().merge(TaskConfig()), TaskConfig)
+
+
+async def jobs(words: list[str], pages: AsyncIterator[bytes], history: History) -> None:
+    assert_type(track(words), Iterator[str])
+    assert_type(track(pages, total=3), AsyncIterator[bytes])
+    for word in track(words):
+        assert_type(word, str)
+    async for page in track(pages):
+        assert_type(page, bytes)
+    assert_type(history.get("id"), TaskRecord | None)
+    assert_type(history.records, tuple[TaskRecord, ...])
+    assert_type(history.records[0].error, RecordedError | None)
+    assert_type(create_router(history, cancel=True), APIRouter)
+
+
+def mistakes_with_jobs(tasks: RequestTasks, record: TaskRecord, history: History) -> None:
+    tasks.task(labels={"user": 7})  # type: ignore  # expect-error
+    tasks.task(labels=["user"])  # type: ignore  # expect-error
+    TaskConfig(labels="ann")  # type: ignore  # expect-error
+    task = tasks.schedule(async_function, 1)
+    task.progress.done = "7"  # type: ignore  # expect-error
+    task.progress.message = 7  # type: ignore  # expect-error
+    task.cancelling = True  # type: ignore  # expect-error
+    task.id = "mine"  # type: ignore  # expect-error
+    record.state = None  # type: ignore  # expect-error
+    track(7)  # type: ignore  # expect-error
+    History(1000, 3600, True)  # type: ignore  # expect-error
+    create_router()  # type: ignore  # expect-error
+    history.get(7)  # type: ignore  # expect-error
 
 
 def mistakes(tasks: RequestTasks, runner: TaskRunner) -> None:

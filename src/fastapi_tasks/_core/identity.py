@@ -12,42 +12,44 @@ from hashlib import blake2b
 from hmac import compare_digest
 from itertools import count
 from secrets import token_bytes, token_hex
-from threading import Lock
 
 
 class _Process:
     """The key of one process, with the number of ids that it has made."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.epoch = token_hex(4)  # tells the ids of different processes apart
         self.key = token_bytes(32)
-        self.numbers = count(1)
+        self.numbers = count(1)  # from which any thread may take the next one
+
+    def sign(self, number: str) -> str:
+        text = number.encode("utf-8", "replace")
+        return blake2b(text, key=self.key, digest_size=16).hexdigest()
 
 
 _process = _Process()
-_lock = Lock()
 
 
 def new_id() -> str:
     """Make an id, from any thread."""
-    global _process  # noqa: PLW0603
-    with _lock:
-        if _process.pid != os.getpid():
-            _process = _Process()
-        process, number = _process, next(_process.numbers)
-    return f"{process.epoch}-{number:x}-{_sign(process, f'{number:x}')}"
+    process = _process
+    number = f"{next(process.numbers):x}"
+    return f"{process.epoch}-{number}-{process.sign(number)}"
 
 
 def is_of_this_process(id_: str) -> bool:
     """Whether `new_id()` has made it, in this process."""
+    process = _process
     epoch, _, rest = id_.partition("-")
     number, _, signature = rest.partition("-")
-    process = _process
-    return epoch == process.epoch and compare_digest(
-        signature.encode(), _sign(process, number).encode()
-    )
+    is_ours = compare_digest(signature.encode("utf-8", "replace"), process.sign(number).encode())
+    return is_ours and epoch == process.epoch
 
 
-def _sign(process: _Process, number: str) -> str:
-    return blake2b(number.encode(), key=process.key, digest_size=16).hexdigest()
+def _begin_in_child() -> None:
+    global _process  # noqa: PLW0603
+    _process = _Process()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch: not on Windows
+    os.register_at_fork(after_in_child=_begin_in_child)

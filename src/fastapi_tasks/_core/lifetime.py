@@ -192,6 +192,10 @@ class Lifetime:
         """Do not open: the lifespan was cancelled before."""
         self._abandoned = True
 
+    def has_cancelled(self, *, shielded: bool) -> bool:
+        """Whether the drain has cancelled the tasks of that kind."""
+        return (self._shielded if shielded else self._unshielded).scope.cancel_called
+
     def cancel_unshielded(self) -> None:
         self._unshielded.cancel()
 

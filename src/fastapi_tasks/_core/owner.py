@@ -36,6 +36,10 @@ class Owner(Protocol):
         """Cancel a task, from any thread."""
         ...
 
+    def has_cancelled(self, task: SupervisedTask[..., Any]) -> bool:
+        """Whether the drain has cancelled it, or would have: it was spawned."""
+        ...
+
     def call_again(self, task: SupervisedTask[..., Any]) -> Awaitable[Any]:
         """Call a task's function once more."""
         ...

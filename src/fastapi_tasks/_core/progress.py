@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from numbers import Real
 from time import monotonic
-from typing import TypeVar, final
+from typing import final
+
+from .function import exact, type_name
 
 INTERVAL = 0.1  # seconds between two reports of a task to instruments
-
-T = TypeVar("T")
 
 
 @final
@@ -16,6 +18,10 @@ class Progress:
     """How far a task is: set by the task, from any of its threads, and read by anybody.
 
     Instruments hear of it at most ten times a second, and of the last value when the task ends.
+
+    Raises:
+        TypeError: when it is set to a value of another type.
+        ValueError: when it is set to a number that is not finite.
     """
 
     __slots__ = ("_done", "_is_told", "_message", "_next", "_tell", "_total")
@@ -35,7 +41,7 @@ class Progress:
 
     @done.setter
     def done(self, value: float) -> None:
-        self._done = value
+        self._done = _number("done", value)
         self._changed()
 
     @property
@@ -45,7 +51,7 @@ class Progress:
 
     @total.setter
     def total(self, value: float | None) -> None:
-        self._total = value
+        self._total = None if value is None else _number("total", value)
         self._changed()
 
     @property
@@ -55,7 +61,9 @@ class Progress:
 
     @message.setter
     def message(self, value: str) -> None:
-        self._message = value
+        if not issubclass(type(value), str):
+            raise TypeError(f"progress.message must be a string, not {type_name(value)}")
+        self._message = exact(value)
         self._changed()
 
     def __repr__(self) -> str:
@@ -74,3 +82,14 @@ class Progress:
         if not self._is_told:
             self._is_told = True
             self._tell()
+
+
+def _number(name: str, value: float) -> float:
+    kind = type(value)
+    if kind is not int and kind is not float:
+        if not issubclass(kind, Real):
+            raise TypeError(f"progress.{name} must be a number, not {type_name(value)}")
+        value = float(value)  # of NumPy's, say
+    if not -sys.float_info.max <= value <= sys.float_info.max:
+        raise ValueError(f"progress.{name} must be a finite number, not {value!r:.20}")
+    return value

@@ -123,6 +123,13 @@ class SupervisedTask(Task[P, T]):
         if not self._is_finished:
             self._owner.cancel(self)
 
+    @property
+    def cancelling(self) -> bool:
+        handle = self.handle  # which it has from its spawning to its end
+        if handle is None:
+            return False
+        return handle.status is TaskHandle.Status.CANCELLING or self._owner.has_cancelled(self)
+
     async def __call__(self) -> T:
         call = self._owner.call_again(self)
         del self  # as in `__await__()`
@@ -247,4 +254,5 @@ class SupervisedTask(Task[P, T]):
                 )
 
     def _tell_progress(self) -> None:
-        self._owner.tell_progress(self)
+        if not self._is_finished:
+            self._owner.tell_progress(self)

@@ -215,6 +215,9 @@ class Supervisor:
         for instrument in self.instruments:
             instrument.task_progressed(task)
 
+    def has_cancelled(self, task: SupervisedTask[..., Any]) -> bool:
+        return self.lifetime.has_cancelled(shielded=task.config.shielded)
+
     def call_again(self, task: SupervisedTask[..., Any]) -> Awaitable[Any]:
         return call_again(task, self.lifetime)
 

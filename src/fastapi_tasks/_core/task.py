@@ -151,6 +151,11 @@ class Task(Handle, Generic[P, T]):
             return self._ended_in_threads
 
     @property
+    @abstractmethod
+    def cancelling(self) -> bool:
+        """Whether it was cancelled, by `cancel()` or the drain, and still runs."""
+
+    @property
     def started(self) -> Event:
         """Set at the task's first step; also set if it ends without one (`state` tells)."""
         with _lock:

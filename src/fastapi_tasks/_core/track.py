@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sized
-from typing import TypeVar, overload
+from contextlib import suppress
+from typing import Self, TypeVar, overload
 
 from ..errors import FastAPITasksError
 from .progress import Progress
@@ -42,10 +43,16 @@ def track(
         progress = None
     if progress is not None:
         progress.done = 0
-        progress.total = len(iterable) if total is None and isinstance(iterable, Sized) else total
+        progress.total = _length(iterable) if total is None else total
     if isinstance(iterable, AsyncIterable):
-        return _track_async(iterable, progress)
+        return _AsyncTrack(aiter(iterable), progress)
     return _track(iter(iterable), progress)
+
+
+def _length(iterable: object) -> int | None:
+    with suppress(TypeError):  # as `tqdm` does: some have a length only at times
+        return len(iterable) if isinstance(iterable, Sized) else None
+    return None
 
 
 def _track(iterator: Iterator[T], progress: Progress | None) -> Iterator[T]:
@@ -55,10 +62,20 @@ def _track(iterator: Iterator[T], progress: Progress | None) -> Iterator[T]:
             progress.done = number
 
 
-async def _track_async(iterable: AsyncIterable[T], progress: Progress | None) -> AsyncIterator[T]:
-    number = 0
-    async for item in iterable:
-        yield item
-        number += 1
-        if progress is not None:
-            progress.done = number
+class _AsyncTrack(AsyncIterator[T]):
+    """No generator: one that is left half-way would have to be closed, and Trio says so."""
+
+    def __init__(self, iterator: AsyncIterator[T], progress: Progress | None) -> None:
+        self._iterator = iterator
+        self._progress = progress
+        self._number = 0
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._progress is not None and self._number:
+            self._progress.done = self._number
+        item = await anext(self._iterator)
+        self._number += 1
+        return item

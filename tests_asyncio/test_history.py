@@ -1,0 +1,1 @@
+from tests_trio.test_history import *
