@@ -256,7 +256,6 @@ def _check_seconds(name: str, value: float) -> None:
 
 def _is_in_the_calendar(seconds: float) -> bool:
     try:
-        wall_clock() + 3 * timedelta(seconds=seconds)  # first, period and jitter
+        return bool(wall_clock() + 3 * timedelta(seconds=seconds))  # all three together
     except OverflowError:
         return False
-    return True
