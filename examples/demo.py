@@ -75,7 +75,7 @@ def show(command: list[str]) -> None:
             client.post("/orders", json={"item": "tea", "amount": 5})
             time.sleep(2 * shop.PAYMENT_TIME)
             client.post("/orders", json={"item": "book", "amount": 20})
-        print(f"{'':>7} == SIGTERM ==", flush=True)
+        print(f"{'':>7} == SIGTERM ==\n", end="", flush=True)  # at once: the timeline prints, too
         server.send_signal(signal.SIGTERM)
         server.wait(STARTUP_PATIENCE)
     finally:

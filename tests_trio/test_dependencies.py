@@ -1054,6 +1054,28 @@ async def test_functions_are_not_kept():
         assert [reference() for reference in references] == [None, None]
 
 
+async def test_functions_are_freed():
+    """G20: without a garbage collection; what is known of them stands on them, and leads nowhere."""
+    app = make_app()
+
+    async def make():
+        async def work(value: Annotated[int, Depends(gives(1))] = INJECTED):
+            return value
+
+        assert await app.state.runner.schedule(work) == 1
+        return weakref.ref(work)
+
+    async with serving(app):
+        gc.collect()
+        gc.disable()
+        try:
+            reference = await make()
+            await anyio.wait_all_tasks_blocked()
+            assert reference() is None
+        finally:
+            gc.enable()
+
+
 async def test_references_to_functions_are_not_kept():
     """An app may schedule new functions for ever."""
 

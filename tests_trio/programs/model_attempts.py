@@ -33,11 +33,12 @@ class AttemptsModel(TasksModel):
             yield from self.limiters[limiter].acquire(task.line)
         try:
             task.facts.attempts += 1
+            line = self.line_of(task)
             if task.call.guise == "proxy":  # what the call in a thread returns will be awaited
                 yield from self.in_thread(
-                    self.world.checkpoint(), task, is_sync=not task.call.is_sync
+                    self.world.checkpoint(), line, is_sync=not task.call.is_sync
                 )
-            yield from self.in_thread(self.call(task), task, is_sync=task.call.is_sync)
+            yield from self.in_thread(self.call(task), line, is_sync=task.call.is_sync)
         finally:
             if limiter is not None:
                 self.limiters[limiter].release()

@@ -150,10 +150,10 @@ class TasksModel:
     def attempts(self, task: ModelTask) -> Body:
         raise NotImplementedError
 
-    def in_thread(self, body: Body, task: ModelTask, *, is_sync: bool) -> Body:
+    def in_thread(self, body: Body, line: Line | None, *, is_sync: bool) -> Body:
         """A sync function needs a thread (G9); the loop's functions do not."""
         if is_sync:
-            yield from self.threads.acquire(self.line_of(task))
+            yield from self.threads.acquire(line)
         try:
             yield from body
         finally:
@@ -165,7 +165,8 @@ class TasksModel:
         return None if task.options.limiter is not None else task.line
 
     def handle(self, task: ModelTask, handler: Handler) -> Body:
-        yield from self.in_thread(self.handler(task, handler), task, is_sync=handler.is_sync)
+        # Its task may have failed before those behind it in its line have started, or after that.
+        yield from self.in_thread(self.handler(task, handler), None, is_sync=handler.is_sync)
 
     def handler(self, task: ModelTask, handler: Handler) -> Body:
         task.facts.handler_calls += 1
