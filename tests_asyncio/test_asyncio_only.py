@@ -261,7 +261,7 @@ async def test_a_route_in_an_odd_coroutine():
 
     async def route():
         run = request_tasks(app.state.runner)._route
-        return run.runs_here()
+        return run.runs_in_this_task()
 
     async with serving(app):
         assert await asyncio.get_running_loop().create_task(Slotted(route())) is False

@@ -516,4 +516,4 @@ async def test_a_cancellation_that_comes_too_late():
         task = runner.schedule(double, 2)
         await task.finished.wait()
         runner._supervisor.cancel(task)
-        assert (task.state, task.runs_here()) == (TaskState.SUCCEEDED, False)
+        assert (task.state, task.runs_in_this_task()) == (TaskState.SUCCEEDED, False)
