@@ -205,10 +205,10 @@ class SupervisedTask(Task[P, T]):
         return self.handle is not None and getcoroutinestate(self.handle.coro) == CORO_RUNNING
 
     def runs_in_thread(self, thread: int, stack: Sequence[FrameType]) -> bool:  # noqa: ARG002
-        if self.handle is None:
-            return False
         slot = thread_slot.get()
-        return slot is not None and slot.thread_id != 0 and slot.thread_id == thread
+        if self.handle is None or slot is None:
+            return False
+        return slot.thread_id != 0 and slot.thread_id == thread
 
     def _wait(self) -> Generator[Any, Any, None]:
         with RecordedWait(self._check_wait(), (self,)):

@@ -123,8 +123,8 @@ class _OneLifespan:
             return
         if message["type"] == "lifespan.startup.failed":
             await self._drain_whatever_happens()
-        elif message["type"] == "lifespan.startup.complete":
-            self._supervisor.clocks.begin()
+        else:
+            self._supervisor.clocks.begin()  # the startup is complete
         try:
             await self._send(message)
         except BaseException:
