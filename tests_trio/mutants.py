@@ -1487,24 +1487,24 @@ G23 jobs/router.py half a surrogate pair is an error
 + return text
 
 G24 _core/times.py rounds drift by what the event loop is late
-- return self._begin + self._number * self._period + delay
-+ return current_time() + self._period + delay if self._number else self._begin
+- self._due = self._begin + number * self._period +
++ self._due = (current_time() + self._period if number else self._begin) +
 
 G24 _core/times.py jitter adds up
-- self._number += self.missed + 1
-+ self._number, self._begin = self._number + self.missed + 1, self._begin + delay
+- return self._plan(self._number + self.missed + 1)
++ self._begin = self._due - self._number * self._period; return self._plan(self._number + self.missed + 1)
 
 G24 _core/times.py what has passed while the event loop was busy is made up for
-- self.missed = int((current_time() - self._due(delay)) // self._period)
+- self.missed = int((current_time() - self._due) // self._period)
 + self.missed = 0
 
 G24 _core/times.py the first round comes after a period in any case
-- = current_time() + self._first, 0, 0
-+ = current_time() + self._period, 0, 0
+- self._begin, self.missed = current_time() + self._first, 0
++ self._begin, self.missed = current_time() + self._period, 0
 
 G24 _core/times.py a second lifespan goes on counting
-- self._begin, self._number, self.missed = current_time() + self._first, 0, 0
-+ self._begin = current_time() + self._first
+-         return self._plan(0)
++         return self._plan(self._number)
 
 G24 _core/times.py a function is asked with the last time of another lifespan
 - self._last, self._planned, self._is_behind = None, _BEFORE_ALL, False
@@ -1536,8 +1536,8 @@ G24 _core/times.py each turn of the event loop counts what has passed anew
 
 G24 _core/times.py what has passed later is not counted any more
 - self._is_behind = False
--                 return YES
-+ return YES
+-                 self._due
++ self._due
 
 G24 _core/times.py a clock catches up in one go
 - for _ in range(CALLS_AT_MOST):
@@ -1567,8 +1567,12 @@ G24 _core/times.py times have the class of the function's
 - planned = _exact(in_utc)
 + planned = in_utc
 
+G24 _core/times.py a function has no jitter
+- self._due = self._planned + timedelta(seconds=uniform(0, self._jitter))
++ self._due = self._planned
+
 G24 _core/times.py next_at does not know of the jitter
-- return (self._planned + timedelta(seconds=delay)).astimezone(self._zone)
+- return self._due.astimezone(self._zone)
 + return self._planned.astimezone(self._zone)
 
 G24 _core/timers.py a timer that comes first is not noticed
@@ -1661,12 +1665,12 @@ G24 _core/clock.py what has passed before the end is not counted
 +             if times.missed:
 
 G24 _core/clock.py a function that ends its clock does not end it
-- if lifetime is None:  # ended meanwhile
+- if self._lifetime is None:  # ended meanwhile
 + if False:  # ended meanwhile
 
-G24 _core/clock.py jitter is always the same
-- self._delay = uniform(0, self._jitter)
-+ self._delay = 0
+G24 _core/times.py a fixed rate has no jitter
+- number * self._period + uniform(0, self._jitter)
++ number * self._period
 
 G24 _core/clock.py an ended clock says when it comes
 - self._lifetime = self.next_at = None
@@ -1765,10 +1769,8 @@ G24 _core/supervisor.py clocks made behind the yield are kept for later
 +         self.clocks.close()
 
 G24 _core/periodic.py a clock drops its options
-- config = self._config.merge(options)
--         return PeriodicScheduler
-+ config = self._config
-+         return PeriodicScheduler
+- self._config.merge(options), self._times
++ self._config, self._times
 
 G24 _core/periodic.py what a task cannot be is found at the first round
 - if model.is_async is None:
@@ -1782,19 +1784,19 @@ G24 _core/periodic.py a clock begins in a forked process
 - supervisor.lifetime.refuse_if_forked()
 + pass
 
-G24 _core/periodic.py a period of nothing
+G24 _core/period.py a period of nothing
 - if period < SHORTEST:
 + if False:
 
-G24 _core/periodic.py jitter beyond the period
+G24 _core/period.py jitter beyond the period
 - if jitter > period:
 + if False:
 
-G24 _core/periodic.py a period beyond the calendar
+G24 _core/period.py a period beyond the calendar
 - if not is_seconds(value) or not _is_in_the_calendar(value):
 + if not is_seconds(value):
 
-G24 _core/periodic.py an async period function
+G24 _core/period.py an async period function
 - if is_async(period) is not False:
 + if False:
 

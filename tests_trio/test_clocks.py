@@ -25,7 +25,6 @@ from fastapi_tasks import (
     TaskState,
     add_tasks,
 )
-from fastapi_tasks._core import clock as clock_module
 from fastapi_tasks._core import times as times_module
 from fastapi_tasks.testing import client
 from tests_trio.support import (
@@ -1144,7 +1143,7 @@ async def test_a_wall_clock_that_is_set_back(wall):
 
 
 async def test_a_function_with_jitter(wall, monkeypatch):
-    monkeypatch.setattr(clock_module, "uniform", lambda low, high: high)
+    monkeypatch.setattr(times_module, "uniform", lambda low, high: high)
     app = make_app()
     async with serving(app):
         wall.set(NOON)
@@ -1206,13 +1205,11 @@ async def test_what_a_clock_cannot_call():
     for func, message in (
         (coroutine, r"not the coroutine that calling it returns"),
         (7, "not int"),
-        (Rounds.__iter__, None),
         (every, "not PeriodicScheduler"),
         (every.schedule(raises, ValueError()), "not the PeriodicTask"),
     ):
-        if message is not None:
-            with pytest.raises(TypeError, match=message):
-                every.schedule(func)
+        with pytest.raises(TypeError, match=message):
+            every.schedule(func)
     with pytest.raises(TypeError, match="timeout must be a number of seconds"):
         every.task(timeout="1")
     with pytest.raises(TypeError, match=r"write runner\.every\(60\)\.schedule\(func, arg\)"):

@@ -17,7 +17,6 @@ import math
 from collections.abc import Callable, Generator
 from datetime import datetime
 from logging import ERROR, WARNING
-from random import uniform
 from typing import Any, NamedTuple
 
 from ..errors import FastAPITasksError, TooManyTasksError
@@ -27,6 +26,7 @@ from .lifetime import Lifetime
 from .log import log
 from .owner import Owner
 from .task import Task
+from .timers import Timers
 from .times import NEVER, NOT_YET, Planned, Times
 
 
@@ -52,23 +52,15 @@ class Clock:
         self,
         name: str,
         times: Times,
-        jitter: float,
         schedule: Callable[[], Task[..., Any]],
         owner: Owner,
     ) -> None:
-        """`schedule` schedules a round.
-
-        Args:
-            times: when the rounds are planned.
-            jitter: seconds, up to which each comes later than that.
-        """
+        """`schedule` schedules a round."""
         self.name = name
         self.last: Task[..., Any] | None = None
         self.next_at: datetime | None = None
         self.rounds: int = 0
         self.skipped: int = 0
-        self._jitter = jitter
-        self._delay = 0.0  # of the round that is planned
         self._work: _Work | None = _Work(times, schedule)
         self._owner = owner
         self._ended = TaskEvent(owner)
@@ -118,7 +110,7 @@ class Clock:
     def _begin_here(self) -> None:
         if self.next_at is None:
             self._is_skipping = False
-            self._go_on(lambda times: times.begin())
+            self._go_on(self._plan_first)
 
     def end(self) -> None:
         """Have no more rounds in this lifespan."""
@@ -130,36 +122,30 @@ class Clock:
             self._on_end(self)
 
     def _tick(self) -> None:
-        """A planned time may have come."""
-        self._go_on(None)
+        self._go_on(self._look)
 
     def _catch_up(self) -> None:
-        self._go_on(lambda times: times.advance(0))
+        self._go_on(self._plan_next)
 
-    def _go_on(self, plan: Callable[[Times], Planned] | None) -> None:
-        """Plan a round; or, if one is planned, begin it and plan the next one."""
+    def _go_on(self, step: Callable[[_Work, Timers], None]) -> None:
+        """Take the next step, unless the clock has ended, or is about to."""
         work, lifetime = self._work, self._lifetime
-        if work is None or lifetime is None:  # another thread has cancelled it, which ends it soon
+        if work is None or lifetime is None:
             return
         try:
-            if plan is None:
-                if not self._has_come(work.times, lifetime):
-                    return
-                self._begin_round(work.schedule)
-                delay = self._delay
-                plan = lambda times: times.advance(delay)  # noqa: E731
-            self._plan(work.times, plan)
+            step(work, lifetime.timers)
         except BaseException as exc:
             pass_interrupt(exc)
             log(ERROR, "clock %r ends: its next round cannot be planned", self.name, error=exc)
             self.end()
 
-    def _has_come(self, times: Times, lifetime: Lifetime) -> bool:
-        """Whether it is time; if not, look again then."""
-        when = times.wake_at(self._delay)
-        if when is not None:
-            lifetime.timers.set(self._tick, when)
-        return when is None
+    def _look(self, work: _Work, timers: Timers) -> None:
+        """Begin a round if its time has come, and plan the next one; else look again then."""
+        if (when := work.times.wake_at()) is None:
+            self._begin_round(work.schedule)
+            self._plan_next(work, timers)
+        else:
+            timers.set(self._tick, when)
 
     def _begin_round(self, schedule: Callable[[], Task[..., Any]]) -> None:
         if self.last is not None and not self.last.finished.is_set():
@@ -183,21 +169,26 @@ class Clock:
             self._is_skipping = True
             log(WARNING, "clock %r skips rounds: %s", self.name, why)
 
-    def _plan(self, times: Times, plan: Callable[[Times], Planned]) -> None:
+    def _plan_first(self, work: _Work, timers: Timers) -> None:
+        self._plan(work.times.begin, work.times, timers)
+
+    def _plan_next(self, work: _Work, timers: Timers) -> None:
+        self._plan(work.times.advance, work.times, timers)
+
+    def _plan(self, plan: Callable[[], Planned], times: Times, timers: Timers) -> None:
         try:
-            planned = plan(times)
+            planned = plan()
         finally:
             if times.missed:
                 self._skip(times.missed, "their times have passed")
-        lifetime = self._lifetime
-        if lifetime is None:  # ended meanwhile, by the round or the user's function, say
+        if self._lifetime is None:  # ended meanwhile, by the round or the user's function, say
             return
+        self.next_at = None
         if planned is NEVER:
             self.end()
         elif planned is NOT_YET:
-            lifetime.timers.set(self._catch_up, -math.inf)
+            timers.set(self._catch_up, -math.inf)
         else:
-            self._delay = uniform(0, self._jitter)
-            self.next_at = times.at(self._delay)
-            if self._has_come(times, lifetime):
-                lifetime.timers.set(self._tick, -math.inf)
+            self.next_at = times.at()
+            when = times.wake_at()
+            timers.set(self._tick, -math.inf if when is None else when)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import datetime
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -13,7 +12,6 @@ from typing import (
     Literal,
     NoReturn,
     ParamSpec,
-    TypeAlias,
     TypeVar,
     cast,
     final,
@@ -21,19 +19,17 @@ from typing import (
 )
 
 from .clock import Clock
-from .config import TaskConfig, TaskErrorHandler, TaskRetry, is_seconds
-from .function import Handle, Uncallable, is_async, type_name, why_not
+from .config import TaskConfig, TaskErrorHandler, TaskRetry
+from .function import Handle, Uncallable, why_not
 from .lifetime import neutral_context
 from .scheduler import TaskScheduler
 from .supervised import SupervisedTask
 from .supervisor import Supervisor
 from .task import Task
-from .times import FixedRate, FunctionOfTime, PeriodFunction, Times, wall_clock
+from .times import Times
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-Period: TypeAlias = float | PeriodFunction
 
 
 @final
@@ -98,19 +94,14 @@ class PeriodicTask(Handle, Generic[P, T]):
 class PeriodicScheduler(Uncallable):
     """Schedules periodic work, with one set of options. It can be kept, and used many times."""
 
-    __slots__ = ("__weakref__", "_config", "_jitter", "_supervisor", "_times")
+    __slots__ = ("__weakref__", "_config", "_supervisor", "_times")
 
     def __init__(
-        self,
-        supervisor: Supervisor,
-        config: TaskConfig,
-        times: Callable[[], Times],
-        jitter: float,
+        self, supervisor: Supervisor, config: TaskConfig, times: Callable[[], Times]
     ) -> None:
         self._supervisor = supervisor
         self._config = config
         self._times = times
-        self._jitter = jitter
 
     @overload
     def schedule(
@@ -145,7 +136,7 @@ class PeriodicScheduler(Uncallable):
             raise TypeError(why_not(model.func))
         supervisor.find_dependencies(model)
         supervisor.lifetime.refuse_if_forked()
-        clock = Clock(model.name, self._times(), self._jitter, schedule, supervisor)
+        clock = Clock(model.name, self._times(), schedule, supervisor)
         supervisor.clocks.add(clock)
         return PeriodicTask(clock, supervisor)
 
@@ -175,8 +166,7 @@ class PeriodicScheduler(Uncallable):
             limiter=limiter,
             labels=labels,
         )
-        config = self._config.merge(options)
-        return PeriodicScheduler(self._supervisor, config, self._times, self._jitter)
+        return PeriodicScheduler(self._supervisor, self._config.merge(options), self._times)
 
     if not TYPE_CHECKING:  # pragma: no branch: it says the same of this
 
@@ -210,52 +200,3 @@ class _Round:
 
     def _schedule(self) -> Task[..., Any]:
         return self._scheduler.schedule(self._func, *self._args, **self._kwargs)
-
-
-SHORTEST = 0.001  # seconds: the event loop has other things to do
-
-
-def times_of(period: Period, jitter: float, first: float | None) -> Callable[[], Times]:
-    """What makes the planned times of a clock.
-
-    Raises:
-        TypeError, ValueError: for what cannot be a period, a jitter, or the first one.
-    """
-    _check_seconds("jitter", jitter)
-    if callable(period):
-        if is_async(period) is not False:
-            raise TypeError(
-                "a period function is called on the event loop and returns a datetime: write it "
-                "without async and yield"
-            )
-        if first is not None:
-            raise ValueError("first= is for a number of seconds: a function says so by itself")
-        return partial(FunctionOfTime, period)
-    if not isinstance(period, (int, float, timedelta)):
-        raise TypeError(
-            "period must be a number of seconds, or a function from the last time to the next, not "
-            f"{type_name(period)}; for cron expressions and triggers write "
-            "lambda last: trigger.get_next_fire_time(last, datetime.now(UTC)), or the like"
-        )
-    _check_seconds("period", period)
-    if period < SHORTEST:
-        raise ValueError(f"period must be at least {SHORTEST} s, not {period:g}")
-    if jitter > period:
-        raise ValueError(f"jitter must be at most the period of {period:g} s, not {jitter:g}")
-    first = period if first is None else first
-    _check_seconds("first", first)
-    return partial(FixedRate, period, first)
-
-
-def _check_seconds(name: str, value: float) -> None:
-    if isinstance(value, timedelta):
-        raise TypeError(f"{name} must be a number of seconds: write {name}.total_seconds()")
-    if not is_seconds(value) or not _is_in_the_calendar(value):
-        raise ValueError(f"{name} must be a finite number of seconds from 0 up, not {value!r}")
-
-
-def _is_in_the_calendar(seconds: float) -> bool:
-    try:
-        return bool(wall_clock() + 3 * timedelta(seconds=seconds))  # all three together
-    except OverflowError:
-        return False

@@ -11,7 +11,8 @@ from anyio import Event
 from ..errors import FastAPITasksError
 from .identity import is_of_this_process
 from .instrument import GuardedInstrument, Instrument
-from .periodic import Period, PeriodicScheduler, times_of
+from .period import Period, times_of
+from .periodic import PeriodicScheduler
 from .registry import Registry
 from .scheduler import TaskScheduler
 from .statistics import TaskStatistics
@@ -81,7 +82,7 @@ class TaskRunner(TaskScheduler):
             TypeError, ValueError: for values that make no sense.
         """
         times = times_of(period, jitter, first)
-        return PeriodicScheduler(self._supervisor, self._config, times, jitter)
+        return PeriodicScheduler(self._supervisor, self._config, times)
 
     def statistics(self) -> TaskStatistics:
         """Return the counts of this moment."""

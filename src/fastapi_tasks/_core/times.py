@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from enum import Enum, auto
+from random import uniform
 from typing import Protocol, TypeAlias
 
 from anyio import current_time
@@ -34,6 +35,8 @@ YES, NOT_YET, NEVER = Planned
 class Times(Protocol):
     """The planned times, one after the other; all may raise what a user's function does.
 
+    Each is up to so many seconds of jitter later than it would be, by chance.
+
     Attributes:
         missed: how many have passed while the latest one was planned.
     """
@@ -44,15 +47,15 @@ class Times(Protocol):
         """Plan the first one."""
         ...
 
-    def advance(self, delay: float) -> Planned:
-        """Plan the next one. `delay` is what the clock has added to the one before."""
+    def advance(self) -> Planned:
+        """Plan the next one."""
         ...
 
-    def wake_at(self, delay: float) -> float | None:
+    def wake_at(self) -> float | None:
         """When to look again, on the event loop's clock; `None` if the time has come."""
         ...
 
-    def at(self, delay: float) -> datetime:
+    def at(self) -> datetime:
         """When that will be, on the wall clock."""
         ...
 
@@ -60,31 +63,33 @@ class Times(Protocol):
 class FixedRate:
     """Each `period` seconds of the event loop's clock, whatever the rounds take: without drift."""
 
-    def __init__(self, period: float, first: float) -> None:
+    def __init__(self, period: float, first: float, jitter: float) -> None:
         self.missed: int = 0
         self._period = period
         self._first = first
+        self._jitter = jitter
         self._begin = 0.0
         self._number = 0
+        self._due = 0.0
 
     def begin(self) -> Planned:
-        self._begin, self._number, self.missed = current_time() + self._first, 0, 0
+        self._begin, self.missed = current_time() + self._first, 0
+        return self._plan(0)
+
+    def advance(self) -> Planned:
+        self.missed = int((current_time() - self._due) // self._period)
+        return self._plan(self._number + self.missed + 1)
+
+    def _plan(self, number: int) -> Planned:
+        self._number = number
+        self._due = self._begin + number * self._period + uniform(0, self._jitter)
         return YES
 
-    def advance(self, delay: float) -> Planned:
-        self.missed = int((current_time() - self._due(delay)) // self._period)
-        self._number += self.missed + 1
-        return YES
+    def wake_at(self) -> float | None:
+        return None if current_time() >= self._due else self._due
 
-    def _due(self, delay: float) -> float:
-        return self._begin + self._number * self._period + delay
-
-    def wake_at(self, delay: float) -> float | None:
-        due = self._due(delay)
-        return None if current_time() >= due else due
-
-    def at(self, delay: float) -> datetime:
-        return wall_clock() + timedelta(seconds=self._due(delay) - current_time())
+    def at(self) -> datetime:
+        return wall_clock() + timedelta(seconds=self._due - current_time())
 
 
 _RETURNS = "a period function returns an aware datetime, or None to end"
@@ -97,25 +102,28 @@ class FunctionOfTime:
     Python compares times of one zone as if its clocks were never set.
     """
 
-    def __init__(self, function: PeriodFunction) -> None:
+    def __init__(self, function: PeriodFunction, jitter: float) -> None:
         self.missed: int = 0
         self._function = function
+        self._jitter = jitter
         self._last: datetime | None = None
         self._zone: tzinfo | None = None
-        self._planned = _BEFORE_ALL
+        self._planned = _BEFORE_ALL  # by the function
+        self._due = _BEFORE_ALL
         self._is_behind = False
 
     def begin(self) -> Planned:
         self._last, self._planned, self._is_behind = None, _BEFORE_ALL, False
-        return self.advance(0)
+        return self.advance()
 
-    def advance(self, delay: float) -> Planned:  # noqa: ARG002
+    def advance(self) -> Planned:
         self.missed = 0
         for _ in range(CALLS_AT_MOST):
             if not self._ask():
                 return NEVER
             if self._planned > wall_clock():
                 self._is_behind = False
+                self._due = self._planned + timedelta(seconds=uniform(0, self._jitter))
                 return YES
             if not self._is_behind:
                 self.missed, self._is_behind = 1, True  # all together are one
@@ -139,12 +147,12 @@ class FunctionOfTime:
         self._planned = planned
         return True
 
-    def wake_at(self, delay: float) -> float | None:
-        left = (self._planned - wall_clock()).total_seconds() + delay
+    def wake_at(self) -> float | None:
+        left = (self._due - wall_clock()).total_seconds()
         return None if left <= 0 else current_time() + min(left, LOOK_AT_MOST)
 
-    def at(self, delay: float) -> datetime:
-        return (self._planned + timedelta(seconds=delay)).astimezone(self._zone)
+    def at(self) -> datetime:
+        return self._due.astimezone(self._zone)
 
 
 def _exact(time: datetime) -> datetime:
