@@ -57,6 +57,27 @@ FIXTURES = {  # of async ones
     "anyio": ("", "pytest.fixture"),
     "pytest-asyncio": ("import pytest_asyncio", "pytest_asyncio.fixture"),
 }
+CLOCK = """
+import anyio
+import pytest
+from fastapi import FastAPI
+from fastapi_tasks import add_tasks
+from fastapi_tasks.testing import client
+
+app = FastAPI()
+runner = add_tasks(app)
+
+async def clean_up(): ...
+
+clock = runner.every(60).schedule(clean_up)
+
+@pytest.mark.trio
+async def test_cleaning(autojump_clock):
+    async with client(app) as http:
+        await anyio.sleep(60 * 60 + 30)
+        assert clock.rounds == 60
+        await http.join()
+"""
 PLUGINS = {
     "pytest-trio": ("@pytest.mark.trio", "", ["-p", "no:asyncio", "-p", "no:anyio"]),
     "anyio": ("@pytest.mark.anyio", ", anyio_backend", ["-p", "no:asyncio", "-p", "no:trio"]),
@@ -73,9 +94,19 @@ def test_plugin(plugin, tmp_path):
         text.format(mark=mark, fixtures=fixtures, import_=import_, fixture=fixture)
         for text in (TEST, FIXTURE)
     ]
-    (tmp_path / "test_app.py").write_text(APP + "".join(tests))
-    command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", *options]
-    result = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
+    result = run_pytest(APP + "".join(tests), tmp_path, options)
     assert f"{6 if plugin == 'anyio' else 3} passed" in result.stdout, result.stdout
+
+
+def test_clocks_in_virtual_time(tmp_path):
+    """An hour of pytest-trio's takes no time, and clocks go by it."""
+    result = run_pytest(CLOCK, tmp_path, PLUGINS["pytest-trio"][2])
+    assert "1 passed" in result.stdout, result.stdout
+
+
+def run_pytest(text, directory, options):
+    (directory / "test_app.py").write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "--rootdir", ".", *options]
+    return subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, timeout=60, check=False
+    )
