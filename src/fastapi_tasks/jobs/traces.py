@@ -1,8 +1,8 @@
 """What is kept of an exception: all that Python would print of it, and no more.
 
 That is no frame, no local variable and not the exception itself, all of which lead to arguments.
-Only what is quick is noted when a task fails, the code and the line of each frame: 5 µs, where the
-standard library's `TracebackException` takes 25. The rest is done for whoever wants to read it.
+When a task fails only what is quick is noted, the code and the line of each frame: the standard
+library's `TracebackException` would look for more. That is done for whoever wants to read it.
 
 Nothing is asked of an instance that its class could make raise: `vars(BaseException)` knows.
 """
